@@ -1,0 +1,229 @@
+//! Everything that can go wrong for a caller, in one enum.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::broker::Refusal;
+
+/// What went wrong, and in each variant's documentation what to do about it.
+///
+/// No error here loses a message: what was committed stays committed, what was not is for the caller to try again.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// A message breaks a limit; nothing was written. Mend the message, see [`Message`](crate::Message) for what is
+    /// allowed. The same for other text that does not parse.
+    Invalid {
+        /// Which part of the message.
+        field: &'static str,
+        /// What is wrong with it and what would be right.
+        why: String,
+    },
+    /// The broker's adapter would not take this message (see [`Broker::check`](crate::broker::Broker::check)); nothing
+    /// was written.
+    Unacceptable(Refusal),
+    /// [`Message::json`](crate::Message::json) could not serialize its value.
+    Json(serde_json::Error),
+    /// Settings out of range, all of them in one list.
+    Settings(Vec<String>),
+
+    /// The transaction began with a read (it is DEFERRED), and somebody else has committed since: SQLite cannot let it
+    /// write any more, however long it waits. Roll back and start again with
+    /// [`Outbox::transaction`](crate::Outbox::transaction) or
+    /// [`TransactionBehavior::Immediate`](rusqlite::TransactionBehavior::Immediate).
+    Snapshot(rusqlite::Error),
+    /// Another connection held the write lock for longer than
+    /// [`Settings::busy_timeout`](crate::Settings::busy_timeout). Nothing was written; try again.
+    Busy(rusqlite::Error),
+    /// The disk, or the file system's quota, is full. Nothing was written. What is already in the outbox goes on being
+    /// sent.
+    DiskFull(rusqlite::Error),
+    /// [`Outbox::transaction`](crate::Outbox::transaction) was called inside itself on the same thread, which would
+    /// wait for itself for ever. Pass the outer transaction down instead, or use a savepoint of it.
+    Nested,
+    /// COMMIT answered with an error: the transaction may be in the database, or not. Look for its data before doing
+    /// it again.
+    MaybeCommitted(rusqlite::Error),
+    /// The transaction given to [`Outbox::enqueue`](crate::Outbox::enqueue) belongs to another database file, which
+    /// this outbox's forwarder does not read.
+    OtherDatabase {
+        /// The file of this outbox.
+        expected: PathBuf,
+        /// The file of the transaction; empty for one in memory.
+        found: PathBuf,
+    },
+
+    /// The outbox in the file was made by a newer version of this crate. Upgrade the program; the file is untouched.
+    NewerSchema {
+        /// The version in the file.
+        found: i64,
+        /// The newest one that this program knows.
+        known: i64,
+    },
+    /// There is a table, view or index named like one of ours that we did not make. The file is untouched.
+    ForeignTable {
+        /// Its name.
+        name: String,
+    },
+    /// The file is no SQLite database, or one that is encrypted. It is untouched.
+    NotADatabase {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file, or the folder it stands in, cannot be written to. SQLite needs both: `-wal` and `-shm` stand beside
+    /// the database.
+    ReadOnly {
+        /// The file.
+        path: PathBuf,
+        /// SQLite's own word.
+        source: rusqlite::Error,
+    },
+    /// The database would not go into WAL mode: another connection has it open in another mode, it is in memory, or
+    /// its file system has no shared memory (a network share).
+    NotWal {
+        /// The file.
+        path: PathBuf,
+        /// The journal mode it stayed in.
+        mode: String,
+    },
+    /// The file does not exist, and the folder does not either, or it cannot be opened.
+    CannotOpen {
+        /// The file.
+        path: PathBuf,
+        /// SQLite's own word.
+        source: rusqlite::Error,
+    },
+
+    /// No message stands under this row id, or it is not in the state that the call needs.
+    NoSuchMessage {
+        /// The row id that was asked for.
+        id: i64,
+        /// What the call needs, for example "a failed message".
+        wanted: &'static str,
+    },
+    /// This outbox was opened without a broker, so nothing here forwards.
+    NoBroker,
+    /// It was not done within the time given; it goes on in the background.
+    TimedOut {
+        /// What was waited for.
+        what: &'static str,
+        /// For how long.
+        after: Duration,
+    },
+    /// The forwarder was shut down, and the call needs it.
+    Stopped,
+    /// The forwarder, or the broker's adapter, panicked; this is what it said. Messages are kept but not sent until
+    /// the outbox is opened again, usually by restarting the program. A bug: please report it.
+    Panicked(String),
+
+    /// The connection pool gave no connection: SQLite could not open one, or all are in use for longer than
+    /// [`Settings::busy_timeout`](crate::Settings::busy_timeout).
+    Pool(r2d2::Error),
+    /// The operating system said no to a file of ours beside the database.
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Its word.
+        source: std::io::Error,
+    },
+    /// Any other error of SQLite's.
+    Sqlite(rusqlite::Error),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Invalid { field, why } => write!(f, "the {field} {why}"),
+            Error::Unacceptable(refusal) => write!(f, "the broker would not take this message: {refusal}"),
+            Error::Json(_) => f.write_str("the payload does not serialize to JSON"),
+            Error::Settings(wrong) => write!(f, "settings out of range: {}", wrong.join("; ")),
+            Error::Snapshot(_) => f.write_str(
+                "this transaction read before it wrote, and another commit came between: begin it as IMMEDIATE",
+            ),
+            Error::Busy(_) => {
+                f.write_str("another connection kept the database locked; nothing was written, try again")
+            }
+            Error::DiskFull(_) => f.write_str("no space left for the database; nothing was written"),
+            Error::Nested => {
+                f.write_str("a transaction of this outbox is already open on this thread: pass it down instead")
+            }
+            Error::MaybeCommitted(_) => f.write_str(
+                "COMMIT answered with an error: look whether the transaction is in the database before doing it again",
+            ),
+            Error::OtherDatabase { expected, found } => write!(
+                f,
+                "the transaction is on {}, but this outbox is in {}",
+                if found.as_os_str().is_empty() { "a database in memory".into() } else { found.display().to_string() },
+                expected.display()
+            ),
+            Error::NewerSchema { found, known } => {
+                write!(
+                    f,
+                    "the outbox has schema version {found}, this program knows versions up to {known}: upgrade the program"
+                )
+            }
+            Error::ForeignTable { name } => {
+                write!(f, "the database has a `{name}` that is not ours: rename it, or keep the outbox in another file")
+            }
+            Error::NotADatabase { path } => {
+                write!(f, "{} is not a SQLite database, or it is encrypted", path.display())
+            }
+            Error::ReadOnly { path, .. } => {
+                write!(f, "{} cannot be written to: the file and the folder around it must be writable", path.display())
+            }
+            Error::NotWal { path, mode } => write!(
+                f,
+                "{} stays in journal mode {mode:?} instead of WAL: close its other users, and keep it on a local file system",
+                path.display()
+            ),
+            Error::CannotOpen { path, .. } => write!(f, "{} cannot be opened", path.display()),
+            Error::NoSuchMessage { id, wanted } => write!(f, "row {id} of the outbox is not {wanted}"),
+            Error::NoBroker => f.write_str("this outbox was opened without a broker"),
+            Error::TimedOut { what, after } => write!(f, "{what} was not done within {after:?}"),
+            Error::Stopped => f.write_str("the outbox's forwarder was shut down"),
+            Error::Panicked(said) => write!(f, "the outbox's forwarder panicked: {said}"),
+            Error::Pool(_) => f.write_str("no connection to the database could be had"),
+            Error::Io { path, .. } => write!(f, "cannot use {}", path.display()),
+            Error::Sqlite(_) => f.write_str("SQLite"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::Json(e) => Some(e),
+            Error::Snapshot(e)
+            | Error::Busy(e)
+            | Error::DiskFull(e)
+            | Error::MaybeCommitted(e)
+            | Error::ReadOnly { source: e, .. }
+            | Error::CannotOpen { source: e, .. }
+            | Error::Sqlite(e) => Some(e),
+            Error::Pool(e) => Some(e),
+            Error::Io { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+/// Sorts SQLite's result codes into the variants that a caller would treat differently.
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode;
+        let Some(failure) = error.sqlite_error() else { return Error::Sqlite(error) };
+        match failure.code {
+            _ if failure.extended_code == rusqlite::ffi::SQLITE_BUSY_SNAPSHOT => Error::Snapshot(error),
+            ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => Error::Busy(error),
+            ErrorCode::DiskFull => Error::DiskFull(error),
+            _ => Error::Sqlite(error),
+        }
+    }
+}
+
+impl From<r2d2::Error> for Error {
+    fn from(error: r2d2::Error) -> Self {
+        Error::Pool(error)
+    }
+}

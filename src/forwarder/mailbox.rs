@@ -1,0 +1,77 @@
+//! Everything that comes back to the forwarder's thread, and how it is woken.
+
+use std::mem;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::broker::{Down, Limits, Refusal};
+
+/// Which row, and which sending of it: a late word about an earlier sending can still acknowledge, never fail.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) struct Ticket {
+    pub row: i64,
+    pub sending: u64,
+}
+
+/// What an adapter said about one sending.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Outcome {
+    Acknowledged,
+    Refused(Refusal),
+    NotDelivered,
+}
+
+/// What comes back from the adapter and from the application. The number is the session's.
+#[derive(Debug)]
+pub(crate) enum Event {
+    Settled(Ticket, Outcome),
+    Up(u64, Limits),
+    Alive(u64),
+    Down(u64, Down),
+    Command(Command),
+}
+
+/// What the application asks of the forwarder.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Something was committed in this process.
+    Wake,
+    Pause,
+    Resume,
+    /// Tell `done` when everything committed by now is settled.
+    Flush(Sender<()>),
+    /// Stop, politely until the given time; `done` is told by the thread's end.
+    Stop(std::time::Instant),
+}
+
+/// Where events wait for the forwarder: no send per message, one wake per burst. Bounded by what can be said: one
+/// settlement per delivery in flight, three words per session, and the callers that wait.
+pub(crate) struct Mailbox {
+    events: Mutex<Vec<Event>>,
+    wake: Sender<()>,
+}
+
+impl Mailbox {
+    /// The mailbox, and the channel on which its owner waits.
+    pub fn new() -> (Arc<Self>, Receiver<()>) {
+        let (wake, woken) = bounded(1);
+        (Arc::new(Mailbox { events: Mutex::default(), wake }), woken)
+    }
+
+    pub fn post(&self, event: Event) {
+        let first = {
+            let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+            events.push(event);
+            events.len() == 1
+        };
+        if first {
+            let _ = self.wake.try_send(()); // full: a wake is already on its way
+        }
+    }
+
+    /// Swaps what has come into the empty `into`.
+    pub fn take(&self, into: &mut Vec<Event>) {
+        mem::swap(into, &mut *self.events.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}

@@ -1,0 +1,8 @@
+//! The thread that carries messages from the table to the broker.
+//!
+//! `dispatcher` decides everything and touches nothing: no thread, socket, SQL or clock may enter it. The rest of the
+//! folder carries out what it says.
+
+mod mailbox;
+
+pub(crate) use mailbox::{Command, Event, Mailbox, Outcome, Ticket};

@@ -1,0 +1,15 @@
+//! Transactional outbox for edge devices.
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+pub mod broker;
+mod error;
+mod forwarder;
+mod message;
+mod settings;
+mod store;
+
+pub use error::Error;
+pub use message::{Message, MessageId, Payload, QoS};
+pub use settings::{Backoff, ClosedTopics, Ordering, Settings};
+pub use {r2d2, r2d2_sqlite, rusqlite};

@@ -1,0 +1,164 @@
+//! What can be set, in one place, with units, defaults and bounds.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// How an [`Outbox`](crate::Outbox) keeps and forwards messages.
+///
+/// The defaults suit a device that sends a few messages a second. Durations are read by serde as text: `"100ms"`,
+/// `"30s"`, `"1h"`. Unknown names are refused.
+///
+/// ```
+/// use std::time::Duration;
+/// use edge_outbox::Settings;
+///
+/// let settings = Settings { retention: Duration::from_secs(600), ..Settings::default() };
+/// settings.check()?;
+/// # Ok::<(), edge_outbox::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Largest payload, in bytes, 1 to 268,435,455 (the most that MQTT carries in one packet; some of that goes to the
+    /// topic and the headers). Defaults to 262,144 (256 KiB).
+    pub max_payload: usize,
+    /// Messages in flight: sent and not yet acknowledged, counted from the oldest of them; 1 to 10,000. At most this
+    /// many plus 500 are repeated after a crash. Defaults to 256.
+    pub window: usize,
+    /// Bytes in flight, 1 to 268,435,455; a larger message goes alone. Keep it small on slow links. Defaults to
+    /// 65,536 (64 KiB).
+    pub window_bytes: usize,
+    /// What may overtake what. Defaults to [`Ordering::PerKey`].
+    pub ordering: Ordering,
+    /// Refusals "for now" that a message is granted before it is parked as FAILED, 1 to 1,000. An unreachable broker
+    /// spends none. Defaults to 10.
+    pub max_attempts: u32,
+    /// The wait after such a refusal. Defaults to 1 s, doubling up to 5 min.
+    pub retry: Backoff,
+    /// The wait before a new session after one broke or could not be had. A refused session and a closed topic wait
+    /// for about the longest time at once. Defaults to 250 ms, doubling up to 60 s.
+    pub reconnect: Backoff,
+    /// How long the oldest message in flight may go without an answer on a standing session, beside the time that the
+    /// bytes in flight need at 1 KiB/s; 1 s to 1 h. Then the session is given up and what is unanswered sent again.
+    /// Defaults to 20 s.
+    #[serde(with = "humantime_serde")]
+    pub ack_timeout: Duration,
+    /// What becomes of the messages of a topic that the broker closed to us. Defaults to [`ClosedTopics::Hold`].
+    pub closed_topics: ClosedTopics,
+    /// How long the table may lag behind the acknowledgements, 0 to 1 min: at most this long, or 500 messages, are
+    /// settled together in one transaction. Shorter wears the card more. Defaults to 1 s.
+    #[serde(with = "humantime_serde")]
+    pub settle_after: Duration,
+    /// How long a sent message stays in the table, by the wall clock. 0 deletes it at the next purge. Purging deletes
+    /// at least 100 rows at a time. Defaults to 1 h.
+    #[serde(with = "humantime_serde")]
+    pub retention: Duration,
+    /// How often the forwarder looks whether another connection or process has committed, 1 ms to 1 min. Commits
+    /// through [`Outbox::transaction`](crate::Outbox::transaction) and [`Outbox::commit`](crate::Outbox::commit) are
+    /// noticed at once. Defaults to 100 ms.
+    #[serde(with = "humantime_serde")]
+    pub poll_interval: Duration,
+    /// How long a call waits for the write lock, or for a connection of the pool, before it answers
+    /// [`Error::Busy`], 1 ms to 1 h. Defaults to 5 s.
+    #[serde(with = "humantime_serde")]
+    pub busy_timeout: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            max_payload: 256 * 1024,
+            window: 256,
+            window_bytes: 64 * 1024,
+            ordering: Ordering::PerKey,
+            max_attempts: 10,
+            retry: Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(300) },
+            reconnect: Backoff { first: Duration::from_millis(250), longest: Duration::from_secs(60) },
+            ack_timeout: Duration::from_secs(20),
+            closed_topics: ClosedTopics::Hold,
+            settle_after: Duration::from_secs(1),
+            retention: Duration::from_secs(3600),
+            poll_interval: Duration::from_millis(100),
+            busy_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Settings {
+    /// Checks every setting against its bounds.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] with all that is wrong, in words.
+    pub fn check(&self) -> Result<(), Error> {
+        const LARGEST_PACKET: usize = 268_435_455;
+        let mut wrong = Vec::new();
+        let mut number = |name: &str, value: usize, low: usize, high: usize| {
+            if value < low || value > high {
+                wrong.push(format!("{name} is {value}; {low} to {high} are allowed"));
+            }
+        };
+        number("max_payload", self.max_payload, 1, LARGEST_PACKET);
+        number("window", self.window, 1, 10_000);
+        number("window_bytes", self.window_bytes, 1, LARGEST_PACKET);
+        number("max_attempts", self.max_attempts as usize, 1, 1_000);
+
+        let mut time = |name: &str, value: Duration, low: Duration, high: Duration| {
+            if value < low || value > high {
+                wrong.push(format!("{name} is {value:?}; {low:?} to {high:?} are allowed"));
+            }
+        };
+        let (ms, second, hour) = (Duration::from_millis(1), Duration::from_secs(1), Duration::from_secs(3600));
+        let (minute, day, century) = (second * 60, hour * 24, hour * 24 * 36_525);
+        time("retry.first", self.retry.first, ms, day);
+        time("retry.longest", self.retry.longest, self.retry.first.min(day), day);
+        time("reconnect.first", self.reconnect.first, ms, day);
+        time("reconnect.longest", self.reconnect.longest, self.reconnect.first.min(day), day);
+        time("ack_timeout", self.ack_timeout, second, hour);
+        time("settle_after", self.settle_after, Duration::ZERO, minute);
+        time("retention", self.retention, Duration::ZERO, century);
+        time("poll_interval", self.poll_interval, ms, minute);
+        time("busy_timeout", self.busy_timeout, ms, hour);
+        if wrong.is_empty() { Ok(()) } else { Err(Error::Settings(wrong)) }
+    }
+}
+
+/// Exponential backoff with full jitter: the n-th wait is drawn between 0 and `first` × 2ⁿ, at most `longest`.
+/// Measured on the monotonic clock. 1 ms to 24 h each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Backoff {
+    /// The upper end of the first wait.
+    #[serde(with = "humantime_serde")]
+    pub first: Duration,
+    /// The upper end of all later ones.
+    #[serde(with = "humantime_serde")]
+    pub longest: Duration,
+}
+
+/// What may overtake what. In each case messages of one key are first *sent* in the order of their commits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ordering {
+    /// Many messages of a key may be in flight. One that is refused for now is not overtaken by any that had not yet
+    /// been sent; those already in flight may arrive before its retry.
+    #[default]
+    PerKey,
+    /// At most one unsettled message of a key is in flight: nothing overtakes, and a key gets at most one message
+    /// through per round trip.
+    Strict,
+}
+
+/// What becomes of messages whose topic the broker closed (not authorised, unknown, quota).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClosedTopics {
+    /// They wait, nothing is charged to them, and the topic is tried again: a wrong access list gets mended, and the
+    /// backlog then goes by itself.
+    #[default]
+    Hold,
+    /// They are parked as FAILED at once.
+    Park,
+}
