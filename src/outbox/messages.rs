@@ -1,0 +1,79 @@
+//! Looking at messages, and mending the failed ones.
+
+use std::time::{Duration, SystemTime};
+
+use super::Outbox;
+use crate::status::{FailedMessage, Stats};
+use crate::{Error, store};
+
+impl Outbox {
+    /// Figures. As fast with a million pending messages as with ten; only the waiting and the failed ones are counted.
+    ///
+    /// # Errors
+    /// [`Error::Pool`], [`Error::Sqlite`].
+    pub fn stats(&self) -> Result<Stats, Error> {
+        let view = self.inner.shared.view();
+        let connection = self.connection()?;
+        let newest = store::newest(&connection)?;
+        let waiting = store::waiting_count(&connection)?;
+        let (ahead, position, unwritten, in_flight) = match view.progress {
+            Some(p) => ((newest - p.cursor).max(0) + p.taken as i64, p.position, p.unwritten, p.in_flight as u64),
+            None => {
+                let position = store::position(&connection)?;
+                (newest - position - store::settled_above(&connection, position)?, position, 0, 0)
+            }
+        };
+        let oldest = store::oldest_pending(&connection, position)?;
+        Ok(Stats {
+            pending: u64::try_from(ahead + waiting + unwritten).unwrap_or(0),
+            waiting: u64::try_from(waiting).unwrap_or(0),
+            failed: store::failed_count(&connection)?,
+            sent: view.sent,
+            in_flight,
+            reconnects: view.reconnects,
+            oldest_pending: oldest.map(|created_at| SystemTime::now().duration_since(created_at).unwrap_or(Duration::ZERO)),
+        })
+    }
+
+    /// At most `limit` failed messages with row ids greater than `after`, oldest first. Begin with 0, and go on with the
+    /// last one's.
+    ///
+    /// # Errors
+    /// [`Error::Pool`], [`Error::Sqlite`].
+    pub fn failed(&self, after: i64, limit: usize) -> Result<Vec<FailedMessage>, Error> {
+        store::failed(&*self.connection()?, after, limit)
+    }
+
+    /// Makes the failed message of that row id pending again. It gets all its attempts back, and is sent soon.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchMessage`] if it is not a failed one; [`Error::Busy`], [`Error::Pool`], [`Error::Sqlite`].
+    pub fn retry(&self, id: i64) -> Result<(), Error> {
+        self.transaction(|tx| store::retry(tx, id))
+    }
+
+    /// Makes all failed messages pending again: how many there were.
+    ///
+    /// # Errors
+    /// [`Error::Busy`], [`Error::Pool`], [`Error::Sqlite`]; those before it are pending then.
+    pub fn retry_all(&self) -> Result<u64, Error> {
+        let mut all = 0;
+        loop {
+            // In bites, so that other writers get their turn in between.
+            let bite = self.transaction(|tx| store::retry_some(tx))?;
+            all += bite;
+            if bite == 0 {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// Deletes the failed message of that row id for good. (Where it is the newest row of all, its content is deleted at
+    /// once and the row as soon as there is a newer one.)
+    ///
+    /// # Errors
+    /// [`Error::NoSuchMessage`] if it is not a failed one; [`Error::Busy`], [`Error::Pool`], [`Error::Sqlite`].
+    pub fn discard(&self, id: i64) -> Result<(), Error> {
+        self.transaction(|tx| store::discard(tx, id))
+    }
+}
