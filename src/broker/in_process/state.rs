@@ -114,9 +114,10 @@ impl State {
     pub fn seen(&self) -> Vec<Seen> {
         self.seen.iter().cloned().collect()
     }
+}
 
-    // Handles and their sessions.
-
+/// Handles and their sessions.
+impl State {
     pub fn enter(&mut self) -> u64 {
         self.handles += 1;
         self.number()
@@ -180,9 +181,10 @@ impl State {
         }
         drop(session.in_flight);
     }
+}
 
-    // Messages on their way in.
-
+/// Messages on their way in.
+impl State {
     pub fn send(&mut self, handle: u64, queue: &mut VecDeque<Delivery>, now: Instant) {
         while let Some(delivery) = queue.front() {
             if !self.has_room(handle, delivery.message.size()) {
@@ -256,9 +258,10 @@ impl State {
         self.counts.refused += 1;
         receipt.reject(refusal);
     }
+}
 
-    // Subscribers and their answers.
-
+/// Subscribers and their answers.
+impl State {
     pub fn subscribe(&mut self, filter: Filter, ready: Arc<Condvar>) -> u64 {
         let number = self.number();
         self.subscriptions.insert(number, Subscription { filter, queue: VecDeque::new(), ready });
@@ -362,9 +365,10 @@ impl State {
             self.end(handle, None);
         }
     }
+}
 
-    // What is due later.
-
+/// What is due later.
+impl State {
     fn schedule(&mut self, at: Instant, due: Due) {
         let number = self.number();
         self.due.insert((at, number), due);
