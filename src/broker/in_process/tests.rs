@@ -408,7 +408,9 @@ fn a_receiver_that_waits_gets_what_comes_or_its_time_is_up() {
     thread::scope(|scope| {
         let waiting = [(); 2].map(|()| scope.spawn(|| subscriber.recv_timeout(SOON).unwrap().acknowledge()));
         forwarder.send(&["a", "a"]);
-        waiting.map(|thread| thread.join().unwrap());
+        for thread in waiting {
+            thread.join().unwrap();
+        }
     });
     assert_eq!(broker.counts().acknowledged, 2);
     drop((broker, forwarder));
