@@ -3,11 +3,14 @@
 //! Here stand the trait [`Broker`], what passes through it, and one file or folder per adapter. A broker has never
 //! heard of SQLite, of rows that wait, or of retries: it is one session at a time and nothing more.
 
+pub mod in_process;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
+pub use self::in_process::InProcess;
 use crate::forwarder::{Event, Mailbox, Outcome, Ticket};
 use crate::message::{Message, MessageId};
 
@@ -214,6 +217,11 @@ impl Link {
         self.0.home.post(Event::Alive(self.0.session));
     }
 
+    /// What can be heard of the adapter even while no session stands.
+    pub fn waker(&self) -> Waker {
+        Waker(Arc::clone(&self.0.home))
+    }
+
     /// The session has ended. The first word counts, later ones are ignored.
     pub fn down(&self, why: Down) {
         self.0.home.post(Event::Down(self.0.session, why));
@@ -229,6 +237,24 @@ impl Drop for LinkEnd {
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Link(session {})", self.0.session)
+    }
+}
+
+/// Ends the forwarder's waiting. Outlives the session that it came from; cheap to clone.
+#[derive(Clone)]
+pub struct Waker(Arc<Mailbox>);
+
+impl Waker {
+    /// What was in the way may be gone: closed topics, and the next session, are tried now instead of at the end of
+    /// their wait. For adapters that can know, say it once each time; nothing depends on it but how soon.
+    pub fn wake(&self) {
+        self.0.post(Event::TryNow);
+    }
+}
+
+impl fmt::Debug for Waker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Waker")
     }
 }
 

@@ -31,6 +31,8 @@ pub(crate) enum Event {
     Up(u64, Limits),
     Alive(u64),
     Down(u64, Down),
+    /// Waits for closed topics and for the next session are over: the adapter knows of a change.
+    TryNow,
     Command(Command),
 }
 
