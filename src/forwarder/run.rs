@@ -63,7 +63,7 @@ pub(crate) struct Run<'p> {
 impl<'p> Run<'p> {
     /// # Errors
     /// What SQLite answers when asked for the position.
-    pub fn new(parts: &'p mut Parts, paused: bool, flushes: Vec<(i64, Sender<()>)>) -> Result<Self, Error> {
+    pub fn new(parts: &'p mut Parts, paused: bool) -> Result<Self, Error> {
         let (position, newest) = (parts.store.position()?, parts.store.newest()?);
         let seed = crate::store::nonce().cast_unsigned();
         let mut dispatcher = Dispatcher::new(Rules::from(&parts.settings), Dice::seeded(seed), position, newest);
@@ -78,7 +78,7 @@ impl<'p> Run<'p> {
             events: Vec::new(),
             contents: BTreeMap::new(),
             queue: VecDeque::new(),
-            flushes,
+            flushes: Vec::new(),
             next_poll: now,
             next_checkpoint: now + CHECKPOINT_EVERY,
             ended: ("not connected yet".to_owned(), now),
@@ -89,8 +89,9 @@ impl<'p> Run<'p> {
         })
     }
 
-    /// Until it is told to stop.
-    pub fn run(mut self) {
+    /// Until it is told to stop. `flushes`: callers that wait already.
+    pub fn run(mut self, flushes: Vec<(i64, Sender<()>)>) {
+        self.flushes = flushes;
         let mut sending = 0;
         loop {
             if sending == 0 {
@@ -141,6 +142,7 @@ impl<'p> Run<'p> {
                 }
                 Event::Alive(session) => self.dispatcher.alive(session),
                 Event::Down(session, why) => self.down(session, why),
+                Event::TryNow => self.dispatcher.try_now(),
                 Event::Command(command) => self.obey(command),
             }
         }
@@ -382,9 +384,10 @@ impl<'p> Run<'p> {
                 LinkState::Refused { why: "the broker has closed every topic that was tried".to_owned() }
             }
             Session::Up { .. } => LinkState::Up,
-            Session::Down { refused: true, .. } => LinkState::Refused { why: why() },
-            Session::Connecting { .. } if self.dispatcher.was_refused() => LinkState::Refused { why: why() },
-            Session::Down { until, .. } if self.dispatcher.session_number() > 0 => {
+            Session::Down { .. } | Session::Connecting { .. } if self.dispatcher.was_refused() => {
+                LinkState::Refused { why: why() }
+            }
+            Session::Down { until } if self.dispatcher.session_number() > 0 => {
                 LinkState::Offline { since: self.ended.1, next_try: self.begun + *until, why: why() }
             }
             Session::Down { .. } | Session::Connecting { .. } | Session::Closing { .. } => LinkState::Connecting,

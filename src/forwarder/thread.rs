@@ -101,7 +101,7 @@ fn stand_by(database: &std::path::Path, parts: &mut Parts) -> Option<(ForwarderL
                         standing.flushes.push((newest, done));
                     }
                 }
-                Event::Settled(..) | Event::Up(..) | Event::Alive(_) | Event::Down(..) => {}
+                Event::Settled(..) | Event::Up(..) | Event::Alive(_) | Event::Down(..) | Event::TryNow => {}
             }
         }
         // The other forwarder settles; this one sees it in the table.
@@ -119,11 +119,11 @@ fn stand_by(database: &std::path::Path, parts: &mut Parts) -> Option<(ForwarderL
 
 /// Forwards until told to stop. A database that cannot be read yet is tried again.
 fn forward(parts: &mut Parts, standing: Standing) {
-    let Standing { paused, mut flushes } = standing;
+    let Standing { paused, flushes } = standing;
     let mut events = Vec::new();
     loop {
-        match Run::new(parts, paused, std::mem::take(&mut flushes)) {
-            Ok(run) => return run.run(),
+        match Run::new(parts, paused) {
+            Ok(run) => return run.run(flushes),
             Err(error) => {
                 let why = chain(&error);
                 log::warn!("cannot begin to forward: {why}");
