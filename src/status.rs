@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::MessageId;
+use rusqlite::ErrorCode;
+
+use crate::{Error, MessageId};
 
 /// How the forwarder stands, from [`Outbox::status`](crate::Outbox::status).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,6 +96,22 @@ pub enum Storage {
     Failing(String),
 }
 
+impl Storage {
+    pub(crate) fn of(error: &Error) -> Self {
+        let words = || crate::error::chain(error);
+        match error {
+            Error::Busy(_) => Storage::Busy,
+            Error::DiskFull(_) => Storage::Full,
+            Error::Sqlite(e)
+                if matches!(e.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)) =>
+            {
+                Storage::Damaged(words())
+            }
+            _ => Storage::Failing(words()),
+        }
+    }
+}
+
 /// Figures, from [`Outbox::stats`](crate::Outbox::stats).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -128,8 +146,8 @@ pub struct FailedMessage {
     pub reason: String,
     /// Sendings that were settled.
     pub attempts: u32,
-    /// Bytes of its payload.
-    pub payload_bytes: u64,
+    /// Bytes on the wire, about: topic, key, headers, content type, payload.
+    pub size: u64,
     /// When it was enqueued, by the wall clock of that time.
     pub created_at: SystemTime,
     /// When it was parked, by the wall clock of that time.

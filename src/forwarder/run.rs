@@ -1,6 +1,7 @@
 //! Carries out what the dispatcher says, for as long as this forwarder is the active one.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,10 +12,11 @@ use super::shared::{Progress, Shared};
 use super::{Command, Event, Outcome, Ticket};
 use crate::Error;
 use crate::broker::{Broker, Delivery, Down, Link, Receipt, Refusal, Verdict};
+use crate::error::chain;
 use crate::gate::Gate;
 use crate::settings::Settings;
 use crate::status::{ClosedTopic, FailedMessage, LinkState, Role, Storage};
-use crate::store::{Batch, Content, Fate, Purge, Query, Store};
+use crate::store::{Batch, Content, Fate, Purge, Query, Store, now_ms};
 
 /// Deliveries that are handed to the adapter together.
 const HAND_OVER: usize = 64;
@@ -65,7 +67,7 @@ impl<'p> Run<'p> {
     /// What SQLite answers when asked for the position.
     pub fn new(parts: &'p mut Parts, paused: bool) -> Result<Self, Error> {
         let (position, newest) = (parts.store.position()?, parts.store.newest()?);
-        let seed = crate::store::nonce().cast_unsigned();
+        let seed = RandomState::new().hash_one(newest);
         let mut dispatcher = Dispatcher::new(Rules::from(&parts.settings), Dice::seeded(seed), position, newest);
         if paused {
             dispatcher.pause();
@@ -215,11 +217,17 @@ impl<'p> Run<'p> {
 
     fn read(&mut self, query: &Query) {
         let done = match query {
-            Query::Lanes { .. } => self.parts.store.read_lanes(query).map(|lanes| self.dispatcher.lanes_found(query, lanes)),
-            Query::Again { .. } | Query::Lane { .. } => {
-                self.parts.store.read_waiting(query).map(|rows| self.dispatcher.found(query, rows, 0))
+            Query::Fresh { after, rows, bytes, lanes } => self.read_fresh(query, (*after, *rows, *bytes, *lanes)),
+            Query::Again { after, rows } => {
+                self.parts.store.read_again(*after, *rows).map(|rows| self.dispatcher.found(query, rows, 0))
             }
-            Query::Fresh { .. } => self.read_fresh(query),
+            Query::Lane { lane, after, rows } => {
+                self.parts.store.read_lane(lane, *after, *rows).map(|rows| self.dispatcher.found(query, rows, 0))
+            }
+            Query::Lanes { after, rows } => {
+                let lanes = self.parts.store.read_lanes(after.as_ref(), *rows);
+                lanes.map(|lanes| self.dispatcher.lanes_found(query, lanes))
+            }
         };
         match done {
             Ok(()) => {
@@ -236,9 +244,13 @@ impl<'p> Run<'p> {
         }
     }
 
-    fn read_fresh(&mut self, query: &Query) -> Result<(), Error> {
+    fn read_fresh(
+        &mut self,
+        query: &Query,
+        (after, rows, bytes, lanes): (i64, usize, usize, bool),
+    ) -> Result<(), Error> {
         let newest = self.parts.store.newest()?;
-        let found = self.parts.store.read_fresh(query, self.parts.settings.max_payload)?;
+        let found = self.parts.store.read_fresh(after, rows, bytes, lanes, self.parts.settings.max_payload)?;
         let mut rows = Vec::with_capacity(found.len());
         for (row, content) in found {
             self.contents.insert(row.id, content);
@@ -246,9 +258,7 @@ impl<'p> Run<'p> {
         }
         self.dispatcher.found(query, rows, newest);
         // Rows that were passed over without being sent leave their messages behind.
-        if let Query::Fresh { after, .. } = query {
-            self.contents = self.contents.split_off(&(after + 1).min(self.dispatcher.first_fresh()));
-        }
+        self.contents = self.contents.split_off(&self.dispatcher.first_fresh());
         Ok(())
     }
 
@@ -256,7 +266,11 @@ impl<'p> Run<'p> {
     fn prepare(&mut self, ticket: Ticket, possible_duplicate: bool) {
         let content = match self.contents.remove(&ticket.row) {
             Some(content) => Ok(Some(content)),
-            None => self.parts.store.load(ticket.row, self.parts.settings.max_payload).map(|found| found.map(|(_, content)| content)),
+            None => self
+                .parts
+                .store
+                .load(ticket.row, self.parts.settings.max_payload)
+                .map(|found| found.map(|(_, content)| content)),
         };
         match content {
             Ok(Some(Content::Message(id, message))) => {
@@ -284,18 +298,18 @@ impl<'p> Run<'p> {
     fn write(&mut self, batch: Batch) {
         let purge = Purge { retention: self.parts.settings.retention, upto: self.dispatcher.position() };
         let written = match self.parts.gate.wait(PATIENCE) {
-            Ok(_turn) => self.parts.store.settle(&batch, &purge),
+            Ok(_turn) => self.parts.store.settle(&batch, now_ms(), Some(purge)),
             Err(_) => {
                 self.storage = Storage::Busy;
                 return self.dispatcher.not_written(batch);
             }
         };
         match written {
-            Ok(failed) => {
+            Ok(settled) => {
                 self.storage = Storage::Ok;
                 self.sent += batch.settlements.iter().filter(|s| s.fate == Fate::Sent).count() as u64;
                 self.dispatcher.written(&batch);
-                failed.into_iter().for_each(|id| self.tell_failed(id));
+                settled.failed.into_iter().for_each(|id| self.tell_failed(id));
                 self.flushed();
             }
             Err(error) => {
@@ -306,8 +320,9 @@ impl<'p> Run<'p> {
     }
 
     fn tell_failed(&self, id: i64) {
-        match self.parts.store.failed_message(id) {
-            Ok(Some(failed)) => {
+        match self.parts.store.failed(id) {
+            Ok(Some(row)) => {
+                let failed = FailedMessage::from(row);
                 log::warn!("message {} for topic {:?} is parked as FAILED: {}", failed.id, failed.topic, failed.reason);
                 if let Some(on_failed) = &self.parts.on_failed {
                     on_failed(&failed);
@@ -322,7 +337,9 @@ impl<'p> Run<'p> {
     fn flushed(&mut self) {
         let (dispatcher, store) = (&self.dispatcher, &self.parts.store);
         self.flushes.retain(|(target, done)| {
-            let pending = dispatcher.settled_to(*target).is_none_or(|position| store.is_pending(position, *target).unwrap_or(true));
+            let pending = dispatcher
+                .settled_to(*target)
+                .is_none_or(|position| store.is_pending(position, *target).unwrap_or(true));
             if !pending {
                 let _ = done.try_send(()); // the caller may have given up
             }
@@ -393,19 +410,4 @@ impl<'p> Run<'p> {
             Session::Down { .. } | Session::Connecting { .. } | Session::Closing { .. } => LinkState::Connecting,
         }
     }
-}
-
-/// An error with its sources, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
 }

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::lock::ForwarderLock;
-use super::run::{Parts, Run, chain};
+use super::run::{Parts, Run};
 use super::{Command, Event};
 use crate::Error;
+use crate::error::chain;
 use crate::status::{Role, Storage};
 
 /// How often a forwarder that stands by tries to become the active one.

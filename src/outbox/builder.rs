@@ -89,7 +89,10 @@ impl Builder {
         self.settings.check()?;
         let on_connect = self.on_connect.unwrap_or_else(|| Arc::new(|_| Ok(())));
         // On a plain connection first: a pool flattens errors, and takes its whole timeout to say them.
-        let path = store::prepare(&self.path, self.settings.busy_timeout, &on_connect)?;
+        let mut connection = store::connect(&self.path)?;
+        on_connect(&mut connection)?;
+        store::prepare(&mut connection, &self.path, self.settings.busy_timeout)?;
+        let path = connection.path().map_or(self.path, PathBuf::from);
         let pool = match self.pool {
             Some(pool) => pool,
             None => pool(&path, &self.settings, on_connect.clone()),
@@ -103,9 +106,10 @@ impl Builder {
         let ended = match self.broker {
             None => None,
             Some(broker) => {
-                let store = Store::open(&path, &on_connect)?;
+                let store = Store::new(connection)?;
                 let (settings, on_failed) = (self.settings.clone(), self.on_failed);
-                let parts = Parts { broker, store, settings, shared: shared.clone(), woken, gate: gate.clone(), on_failed };
+                let parts =
+                    Parts { broker, store, settings, shared: shared.clone(), woken, gate: gate.clone(), on_failed };
                 Some(start(path.clone(), parts)?)
             }
         };
@@ -118,7 +122,7 @@ fn pool(path: &Path, settings: &Settings, on_connect: OnConnect) -> Pool<SqliteC
     let busy_timeout = settings.busy_timeout;
     let manager = SqliteConnectionManager::file(path).with_init(move |connection| {
         on_connect(connection)?;
-        store::configure_writer(connection, busy_timeout)
+        store::configure(connection, store::Role::Application { busy_timeout })
     });
     let helper = ScheduledThreadPool::builder().num_threads(1).thread_name_pattern("edge-outbox-pool").build();
     Pool::builder()

@@ -1,10 +1,11 @@
 //! Looking at messages, and mending the failed ones.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::Outbox;
+use crate::Error;
 use crate::status::{FailedMessage, Stats};
-use crate::{Error, store};
+use crate::store::{self, FailedRow};
 
 impl Outbox {
     /// Figures. As fast with a million pending messages as with ten; only the waiting and the failed ones are counted.
@@ -15,15 +16,20 @@ impl Outbox {
         let view = self.inner.shared.view();
         let connection = self.connection()?;
         let newest = store::newest(&connection)?;
-        let waiting = store::waiting_count(&connection)?;
+        let waiting = signed(store::waiting_count(&connection)? + store::held_count(&connection)?);
         let (ahead, position, unwritten, in_flight) = match view.progress {
             Some(p) => ((newest - p.cursor).max(0) + p.taken as i64, p.position, p.unwritten, p.in_flight as u64),
             None => {
                 let position = store::position(&connection)?;
-                (newest - position - store::settled_above(&connection, position)?, position, 0, 0)
+                (
+                    newest - position - signed(store::settled_above(&connection, position, SETTLED_AHEAD)?),
+                    position,
+                    0,
+                    0,
+                )
             }
         };
-        let oldest = store::oldest_pending(&connection, position)?;
+        let oldest = store::oldest_pending(&connection, position)?.map(wall_clock);
         Ok(Stats {
             pending: u64::try_from(ahead + waiting + unwritten).unwrap_or(0),
             waiting: u64::try_from(waiting).unwrap_or(0),
@@ -31,7 +37,8 @@ impl Outbox {
             sent: view.sent,
             in_flight,
             reconnects: view.reconnects,
-            oldest_pending: oldest.map(|created_at| SystemTime::now().duration_since(created_at).unwrap_or(Duration::ZERO)),
+            oldest_pending: oldest
+                .map(|created_at| SystemTime::now().duration_since(created_at).unwrap_or(Duration::ZERO)),
         })
     }
 
@@ -41,7 +48,8 @@ impl Outbox {
     /// # Errors
     /// [`Error::Pool`], [`Error::Sqlite`].
     pub fn failed(&self, after: i64, limit: usize) -> Result<Vec<FailedMessage>, Error> {
-        store::failed(&*self.connection()?, after, limit)
+        let rows = store::failed(&*self.connection()?, after, limit)?;
+        Ok(rows.into_iter().map(FailedMessage::from).collect())
     }
 
     /// Makes the failed message of that row id pending again. It gets all its attempts back, and is sent soon.
@@ -57,15 +65,10 @@ impl Outbox {
     /// # Errors
     /// [`Error::Busy`], [`Error::Pool`], [`Error::Sqlite`]; those before it are pending then.
     pub fn retry_all(&self) -> Result<u64, Error> {
-        let mut all = 0;
-        loop {
-            // In bites, so that other writers get their turn in between.
-            let bite = self.transaction(|tx| store::retry_some(tx))?;
-            all += bite;
-            if bite == 0 {
-                return Ok(all);
-            }
-        }
+        // In bites with a commit each, so that other writers get their turn in between.
+        let retried = store::retry_all(&*self.connection()?)?;
+        self.wake();
+        Ok(retried as u64)
     }
 
     /// Deletes the failed message of that row id for good. (Where it is the newest row of all, its content is deleted at
@@ -76,4 +79,32 @@ impl Outbox {
     pub fn discard(&self, id: i64) -> Result<(), Error> {
         self.transaction(|tx| store::discard(tx, id))
     }
+}
+
+/// Rows above the stored position among which settled ones are looked for: the position is written every 1,000 rows,
+/// and behind the oldest unsettled one at most a window and a ledger may be settled.
+const SETTLED_AHEAD: usize = 12_000;
+
+impl From<FailedRow> for FailedMessage {
+    fn from(row: FailedRow) -> Self {
+        FailedMessage {
+            id: row.id,
+            topic: row.topic,
+            key: row.key,
+            reason: row.reason,
+            attempts: row.attempts,
+            size: row.size as u64,
+            created_at: wall_clock(row.created_at),
+            failed_at: wall_clock(row.failed_at),
+        }
+    }
+}
+
+fn wall_clock(unix_ms: i64) -> SystemTime {
+    let since_1970 = Duration::from_millis(u64::try_from(unix_ms).unwrap_or(0));
+    UNIX_EPOCH.checked_add(since_1970).unwrap_or(UNIX_EPOCH)
+}
+
+fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }

@@ -14,7 +14,6 @@ use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::{Transaction, TransactionBehavior};
 
 pub use builder::Builder;
-pub(crate) use builder::OnConnect;
 
 use crate::broker::{Broker, Check};
 use crate::forwarder::{Command, Event, Shared};
@@ -81,11 +80,10 @@ impl Outbox {
         if Path::new(found) != self.inner.path {
             return Err(Error::OtherDatabase { expected: self.inner.path.clone(), found: found.into() });
         }
-        message.check(self.inner.settings.max_payload)?;
         if let Some(check) = &self.inner.check {
             check(message).map_err(Error::Unacceptable)?;
         }
-        store::enqueue(connection, message)
+        store::enqueue(connection, message, self.inner.settings.max_payload)
     }
 
     /// Runs `work` in an IMMEDIATE transaction, commits it if it answers `Ok`, and wakes the forwarder. With `Err`, or

@@ -174,6 +174,21 @@ pub(crate) fn failed_count(conn: &Connection) -> Result<u64, Error> {
     count(conn, "SELECT count(*) FROM main.outbox INDEXED BY outbox_failed WHERE status = 'FAILED'")
 }
 
+/// The newest row's id, 0 in an empty table.
+pub(crate) fn newest(conn: &Connection) -> Result<i64, Error> {
+    let newest =
+        conn.prepare_cached("SELECT max(id) FROM main.outbox")?.query_row([], |row| Ok(decode::integer(row, 0)));
+    Ok(newest?)
+}
+
+/// The position that is stored: every row up to it is settled, waiting or held.
+pub(crate) fn position(conn: &Connection) -> Result<i64, Error> {
+    let mut statement = conn.prepare_cached("SELECT position FROM main.outbox_state WHERE id = 1")?;
+    let position = statement.query_row([], |row| Ok(decode::integer(row, 0)))?;
+    // A position ahead of the table was not written by us: better to look at every row than to miss one.
+    Ok(if position > newest(conn)? { 0 } else { position.max(0) })
+}
+
 /// Messages that were dealt with before, are to be sent again, and are in no lane.
 pub(crate) fn waiting_count(conn: &Connection) -> Result<u64, Error> {
     count(
@@ -194,7 +209,7 @@ fn count(conn: &Connection, sql: &str) -> Result<u64, Error> {
 }
 
 /// Whether any row up to `id` still waits, in a lane or by itself. Rows above the position are not looked at.
-pub(crate) fn pending_upto(conn: &Connection, id: i64) -> Result<bool, Error> {
+fn pending_upto(conn: &Connection, id: i64) -> Result<bool, Error> {
     let mut statement = conn.prepare_cached(
         "SELECT EXISTS (SELECT 1 FROM main.outbox INDEXED BY outbox_again
                         WHERE status = 'PENDING' AND attempts > 0 AND held_by IS NULL AND id <= ?1)
@@ -202,6 +217,15 @@ pub(crate) fn pending_upto(conn: &Connection, id: i64) -> Result<bool, Error> {
                         WHERE held_by IS NOT NULL AND id <= ?1)",
     )?;
     Ok(statement.query_row([id], |row| row.get(0))?)
+}
+
+/// Whether any row up to `upto` is still to be dealt with, in a lane, by itself, or above the position `after`.
+pub(crate) fn is_pending(conn: &Connection, after: i64, upto: i64) -> Result<bool, Error> {
+    let mut statement = conn.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM main.outbox NOT INDEXED
+                        WHERE id > ?1 AND id <= ?2 AND status IS NOT 'SENT' AND status IS NOT 'FAILED')",
+    )?;
+    Ok(statement.query_row([after, upto], |row| row.get(0))? || pending_upto(conn, upto)?)
 }
 
 /// When the oldest message that is still to be sent was written, in Unix milliseconds. `after` is the position: rows

@@ -11,7 +11,7 @@ use crate::Error;
 /// Whose connection it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Role {
-    /// One of the pool: commits are synced, and it waits this long for the write lock.
+    /// One of the pool: commits are synced unless the application says otherwise, and it waits this long for the write lock.
     Application { busy_timeout: Duration },
     /// The forwarder's: what a power cut takes from it is only sent twice, so its commits need no sync of their own,
     /// and it waits shortly and looks after its session in between.
@@ -23,7 +23,7 @@ const FORWARDER_BUSY_TIMEOUT: Duration = Duration::from_millis(50);
 const CHECKPOINT_FRAMES: i64 = 1_000;
 
 /// Sets up a connection of ours. What is the application's business, foreign keys above all, stays as it is.
-pub(crate) fn configure(conn: &Connection, role: Role) -> Result<(), Error> {
+pub(crate) fn configure(conn: &Connection, role: Role) -> rusqlite::Result<()> {
     // SQLite checkpoints when the last connection closes, which makes an exit wait for the card.
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     // A log that grew while a reader stood in the way is cut when it begins anew.
@@ -32,7 +32,7 @@ pub(crate) fn configure(conn: &Connection, role: Role) -> Result<(), Error> {
         Role::Application { busy_timeout } => {
             conn.busy_timeout(busy_timeout)?;
             // The forwarder checkpoints; this is for when there is none, or it is behind.
-            conn.execute_batch("PRAGMA main.synchronous = FULL; PRAGMA wal_autocheckpoint = 4000;")?;
+            conn.execute_batch("PRAGMA wal_autocheckpoint = 4000;")?;
         }
         Role::Forwarder => {
             conn.busy_timeout(FORWARDER_BUSY_TIMEOUT)?;

@@ -24,15 +24,14 @@ use rusqlite::Connection;
 use crate::Error;
 
 pub(crate) use admin::{
-    FailedRow, Status, Stored, discard, failed, failed_count, get, held_count, oldest_pending, pending_upto, retry,
+    FailedRow, discard, failed, failed_count, held_count, newest, oldest_pending, position, retry,
     retry_all, settled_above, waiting_count,
 };
 pub(crate) use connect::{Role, configure};
 pub(crate) use enqueue::enqueue;
 pub(crate) use purge::Purge;
 pub(crate) use row::{Batch, Content, Fate, Lane, Query, Row, Settlement};
-pub(crate) use schema::{open, prepare};
-pub(crate) use settle::Settled;
+pub(crate) use schema::{connect, prepare};
 
 /// The forwarder's own connection and what it remembers of the table between two calls.
 pub(crate) struct Store {
@@ -55,4 +54,9 @@ impl Store {
 pub(crate) fn now_ms() -> i64 {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// What SQLite would have answered, for a wait that was ended in front of it.
+pub(crate) fn busy() -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY), None)
 }

@@ -3,10 +3,10 @@
 //! Everything that is neither SENT nor FAILED is still to be dealt with. So the statements say that, and not
 //! `status = 'PENDING'`: a row whose status was damaged is then found and parked, not passed over in silence.
 
-use rusqlite::{Connection, OptionalExtension, Statement, ToSql, named_params, params};
+use rusqlite::{OptionalExtension, Statement, ToSql, named_params, params};
 
 use super::decode::{self, AFTER_CONTENT, AFTER_ROW, content_columns, row_columns};
-use super::{Content, Lane, Row, Store};
+use super::{Content, FailedRow, Lane, Row, Store, admin};
 use crate::Error;
 
 const FRESH: &str = concat!(
@@ -138,27 +138,30 @@ impl Store {
         Ok(row)
     }
 
-    /// The newest row's id, 0 in an empty table.
+    /// See [`admin::newest`].
     pub fn newest(&self) -> Result<i64, Error> {
-        one(&self.conn, "SELECT max(id) FROM main.outbox")
+        admin::newest(&self.conn)
     }
 
-    /// Where reading goes on: every row up to here is settled, waiting or held.
+    /// See [`admin::position`].
     pub fn position(&self) -> Result<i64, Error> {
-        let position = one(&self.conn, "SELECT position FROM main.outbox_state WHERE id = 1")?;
-        // A position ahead of the table was not written by us: better to look at every row than to miss one.
-        Ok(if position > self.newest()? { 0 } else { position.max(0) })
+        admin::position(&self.conn)
+    }
+
+    /// See [`admin::is_pending`].
+    pub fn is_pending(&self, after: i64, upto: i64) -> Result<bool, Error> {
+        admin::is_pending(&self.conn, after, upto)
+    }
+
+    /// The failed message in that row, if it is one.
+    pub fn failed(&self, id: i64) -> Result<Option<FailedRow>, Error> {
+        Ok(admin::failed(&self.conn, id - 1, 1)?.pop().filter(|failed| failed.id.row() == id))
     }
 }
 
 fn collect(statement: &mut Statement<'_>, params: &[&dyn ToSql]) -> Result<Vec<Row>, Error> {
     let rows = statement.query_map(params, |found| Ok(decode::row(found)))?;
     Ok(rows.collect::<Result<_, _>>()?)
-}
-
-/// The one integer that a statement answers; 0 for NULL and anything else.
-fn one(conn: &Connection, sql: &str) -> Result<i64, Error> {
-    Ok(conn.prepare_cached(sql)?.query_row([], |row| Ok(decode::integer(row, 0)))?)
 }
 
 /// A bound for SQL: more than it can hold is no bound.

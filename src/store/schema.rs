@@ -35,12 +35,17 @@ pub(super) const NAMES: [&str; 13] = [
 /// # Errors
 /// [`Error::CannotOpen`], [`Error::NotADatabase`], [`Error::ReadOnly`], [`Error::NotWal`], [`Error::ForeignTable`] and
 /// [`Error::NewerSchema`] leave the file as it was; [`Error::Busy`] if others kept it locked for `busy_timeout`.
+#[cfg(test)]
 pub(crate) fn open(path: &Path, busy_timeout: Duration) -> Result<Connection, Error> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut conn = Connection::open_with_flags(path, flags)
-        .map_err(|source| Error::CannotOpen { path: path.to_owned(), source })?;
+    let mut conn = connect(path)?;
     prepare(&mut conn, path, busy_timeout)?;
     Ok(conn)
+}
+
+/// A plain connection to the file, which is created if it does not exist.
+pub(crate) fn connect(path: &Path) -> Result<Connection, Error> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    Connection::open_with_flags(path, flags).map_err(|source| Error::CannotOpen { path: path.to_owned(), source })
 }
 
 /// [`open`] for a connection that stands already, the application's for example; `path` is for the errors.

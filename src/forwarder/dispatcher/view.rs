@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::session::Session;
 use super::Dispatcher;
+use super::session::Session;
 
 impl Dispatcher {
     /// Lets time go on without asking what to do.
