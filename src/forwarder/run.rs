@@ -117,6 +117,7 @@ impl<'p> Run<'p> {
                         Action::Disconnect(until) => self.parts.broker.disconnect(self.begun + until),
                         Action::Read(query) => self.read(&query),
                         Action::Write(batch) => self.write(batch),
+                        Action::Ping => self.parts.broker.ping(),
                         Action::Wait(until) => self.wait(until.map(|until| self.begun + until)),
                         Action::Send { .. } => {}
                         Action::Stop => break,
