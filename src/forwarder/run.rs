@@ -114,7 +114,11 @@ impl<'p> Run<'p> {
                     self.hand_over();
                     match action {
                         Action::Connect(session) => self.connect(session),
-                        Action::Disconnect(until) => self.parts.broker.disconnect(self.begun + until),
+                        Action::Disconnect(until) => {
+                            // What the adapter did not take is not for the next session: it is read again.
+                            self.queue.clear();
+                            self.parts.broker.disconnect(self.begun + until);
+                        }
                         Action::Read(query) => self.read(&query),
                         Action::Write(batch) => self.write(batch),
                         Action::Ping => self.parts.broker.ping(),
