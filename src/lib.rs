@@ -19,5 +19,5 @@ pub use message::{
 };
 pub use outbox::{Builder, InTransaction, Outbox};
 pub use settings::{Backoff, ClosedTopics, Ordering, Settings};
-pub use status::{ClosedTopic, FailedMessage, LinkState, Role, Stats, Status, Storage};
+pub use status::{ClosedTopic, FailedMessage, LinkState, MessageState, Role, Stats, Status, Storage, StoredMessage};
 pub use {r2d2, r2d2_sqlite, rusqlite};
