@@ -12,6 +12,9 @@ mod settings;
 mod store;
 
 pub use error::Error;
-pub use message::{Message, MessageId, Payload, QoS};
+pub use message::{
+    DUPLICATE_HEADER, ID_HEADER, MAX_HEADER, MAX_HEADERS, MAX_KEY, MAX_TOPIC, Message, MessageId, Payload, QoS,
+    RESERVED_HEADERS,
+};
 pub use settings::{Backoff, ClosedTopics, Ordering, Settings};
 pub use {r2d2, r2d2_sqlite, rusqlite};
