@@ -7,8 +7,11 @@
 pub mod broker;
 mod error;
 mod forwarder;
+mod gate;
 mod message;
+mod outbox;
 mod settings;
+mod status;
 mod store;
 
 pub use error::Error;
@@ -16,5 +19,7 @@ pub use message::{
     DUPLICATE_HEADER, ID_HEADER, MAX_HEADER, MAX_HEADERS, MAX_KEY, MAX_TOPIC, Message, MessageId, Payload, QoS,
     RESERVED_HEADERS,
 };
+pub use outbox::{Builder, InTransaction, Outbox};
 pub use settings::{Backoff, ClosedTopics, Ordering, Settings};
+pub use status::{ClosedTopic, FailedMessage, LinkState, Role, Stats, Status, Storage};
 pub use {r2d2, r2d2_sqlite, rusqlite};

@@ -3,6 +3,14 @@
 //! `dispatcher` decides everything and touches nothing: no thread, socket, SQL or clock may enter it. The rest of the
 //! folder carries out what it says.
 
+mod dispatcher;
+mod lock;
 mod mailbox;
+mod run;
+mod shared;
+mod thread;
 
 pub(crate) use mailbox::{Command, Event, Mailbox, Outcome, Ticket};
+pub(crate) use run::{OnFailed, Parts};
+pub(crate) use shared::Shared;
+pub(crate) use thread::start;

@@ -1,0 +1,518 @@
+//! What to read, send, hold and write, and how long to wait: one state machine without threads, sockets, SQL or clock.
+//!
+//! The thread around it asks [`Dispatcher::next`] what to do, does it, and reports what came of it; what adapter and
+//! application say comes in between. Time is an argument, as a duration since the start. Everything it keeps is
+//! bounded by [`Bounds`], whatever stands in the table.
+//!
+//! A row's way, without the detours:
+//!
+//! ```text
+//!  table ──Read──► fresh ──Send──► flight ──settled──► ledger ──Write──► table: SENT
+//!                    │               │ session ended: resend (in memory), sent again first
+//!                    │               │ refused for now: waiting (no key) or its key's lane
+//!                    └───────────────┴──► its lane is closed: held, in the table
+//! ```
+
+mod dice;
+mod flight;
+mod lanes;
+mod ledger;
+mod outcome;
+mod pick;
+mod rules;
+mod session;
+mod suspects;
+mod topics;
+mod view;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(crate) use dice::Dice;
+use flight::{Flight, Item};
+use lanes::{Lanes, Phase};
+use ledger::Ledger;
+use pick::Pick;
+pub(crate) use rules::{Bounds, Rules};
+use session::Sessions;
+pub(crate) use session::{Ending, Session};
+use suspects::{Judgement, Suspects};
+use topics::Topics;
+
+use crate::broker::Limits;
+use crate::forwarder::Ticket;
+use crate::settings::Ordering;
+use crate::store::{Batch, Fate, Lane, Query, Row};
+
+/// What the thread is to do next.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Action {
+    /// Begin the session of that number.
+    Connect(u64),
+    /// Tell the adapter to end the session by then.
+    Disconnect(Duration),
+    /// Read rows, and report them with [`Dispatcher::found`] or [`Dispatcher::lanes_found`].
+    Read(Query),
+    /// Hand the row to the adapter.
+    Send { ticket: Ticket, possible_duplicate: bool },
+    /// Write, and report with [`Dispatcher::written`] or [`Dispatcher::not_written`].
+    Write(Batch),
+    /// Ask the adapter for a sign of life.
+    Ping,
+    /// Nothing before then, or before something is reported.
+    Wait(Option<Duration>),
+    /// It has come to its end.
+    Stop,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Dispatcher {
+    rules: Rules,
+    dice: Dice,
+    now: Duration,
+    sessions: Sessions,
+    topics: Topics,
+    lanes: Lanes,
+    suspects: Suspects,
+    flight: Flight,
+    ledger: Ledger,
+
+    /// New rows, read in the order of their ids up to `cursor` and not yet sent.
+    fresh: VecDeque<Row>,
+    cursor: i64,
+    /// Whether there was nothing behind `cursor` when it was last looked.
+    at_end: bool,
+    /// Was in flight when a session ended, or came back undelivered: goes first, in the order of the ids.
+    resend: BTreeMap<i64, Item>,
+    /// Rows without a lane that wait for their next attempt, and until when.
+    waiting: BTreeMap<i64, (Row, Duration)>,
+    timers: BTreeSet<(Duration, i64)>,
+    again: Again,
+
+    /// Rows up to here are durable, whoever committed them; none before the first barrier.
+    durable: Option<i64>,
+    /// The highest id that was read.
+    seen: i64,
+    /// A barrier is being written that will make rows up to there durable.
+    barrier: Option<i64>,
+    /// The position that is stored.
+    stored: i64,
+    /// The newest row at the start, and how many sendings from the stream may still be repetitions from before it.
+    start: (i64, usize),
+    /// Keys with an unsettled message in flight, for [`Ordering::Strict`].
+    busy: BTreeMap<Arc<str>, usize>,
+    /// Deliveries that came back undelivered in a row, and until when sending rests for it.
+    undelivered: (u32, Duration),
+
+    paused: bool,
+    /// Write as soon as nothing is in flight: somebody waits for it.
+    hurry: bool,
+    stopping: Option<Duration>,
+    stopped: bool,
+}
+
+/// Where the search for rows that wait by themselves stands.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Again {
+    /// Whether there may be some that are not known.
+    look: bool,
+    /// Whether something changed since the present round began.
+    changed: bool,
+    after: i64,
+    look_at: Duration,
+}
+
+/// Rows read at one look for waiting ones.
+const AGAIN_ROWS: usize = 64;
+/// How long a polite end of a session may take when it is not the end of everything.
+const POLITE: Duration = Duration::from_secs(5);
+
+impl Dispatcher {
+    /// Begins behind `position`, with `newest` the newest row there is.
+    pub fn new(rules: Rules, dice: Dice, position: i64, newest: i64) -> Self {
+        let repeated = rules.window + rules.bounds.settlements;
+        Dispatcher {
+            rules,
+            dice,
+            now: Duration::ZERO,
+            sessions: Sessions::new(),
+            topics: Topics::default(),
+            lanes: Lanes::new(),
+            suspects: Suspects::default(),
+            flight: Flight::default(),
+            ledger: Ledger::default(),
+            fresh: VecDeque::new(),
+            cursor: position,
+            at_end: false,
+            resend: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            again: Again { look: true, changed: false, after: 0, look_at: Duration::ZERO },
+            durable: None,
+            seen: position,
+            barrier: None,
+            stored: position,
+            start: (newest, repeated),
+            busy: BTreeMap::new(),
+            undelivered: (0, Duration::ZERO),
+            paused: false,
+            hurry: false,
+            stopping: None,
+            stopped: false,
+        }
+    }
+
+    /// What to do now. `now` never goes back.
+    pub fn next(&mut self, now: Duration) -> Action {
+        self.now = self.now.max(now);
+        if self.stopped {
+            return Action::Stop;
+        }
+        if let Some(action) = self.keep_session() {
+            return action;
+        }
+        if let Some(batch) = self.write_due() {
+            return Action::Write(batch);
+        }
+        if let Some(until) = self.stopping.filter(|_| self.is_down()) {
+            // What cannot be written by then is sent once more after the next start.
+            if self.is_settled() || self.now >= until {
+                self.stopped = true;
+                return Action::Stop;
+            }
+        }
+        if self.sessions.limits().is_some() && self.suspects.wants_ping(self.now) {
+            return Action::Ping;
+        }
+        if self.may_send() {
+            self.wake_topics();
+            match self.pick() {
+                Pick::Send(ticket, possible_duplicate) => return Action::Send { ticket, possible_duplicate },
+                Pick::Read(query) => return Action::Read(query),
+                Pick::Write { barrier } if self.ledger.may_write(self.now) => {
+                    return Action::Write(self.batch(barrier));
+                }
+                Pick::Write { .. } | Pick::Nothing => {}
+            }
+            // What was picked over may have filled the ledger.
+            if let Some(batch) = self.write_due() {
+                return Action::Write(batch);
+            }
+        }
+        Action::Wait(self.next_time())
+    }
+
+    /// Something was committed, by anybody.
+    pub fn committed(&mut self) {
+        self.at_end = false;
+        self.again.look = true;
+        self.again.changed = true;
+    }
+
+    /// Rows for a query of `Fresh`, `Again` or `Lane`; none where there are no more. `newest` is the newest row that
+    /// there was before they were read.
+    pub fn found(&mut self, query: &Query, rows: Vec<Row>, newest: i64) {
+        let second_time = self.cursor < self.seen;
+        if let Some(last) = rows.last() {
+            self.seen = self.seen.max(last.id);
+        }
+        match query {
+            Query::Fresh { .. } => {
+                self.at_end = rows.is_empty();
+                if self.at_end {
+                    self.cursor = self.cursor.max(newest);
+                }
+                for row in rows {
+                    self.cursor = row.id;
+                    if !second_time || !self.is_tracked(row.id) {
+                        self.fresh.push_back(row);
+                    }
+                }
+            }
+            Query::Again { rows: asked, .. } => self.found_again(rows, *asked),
+            Query::Lane { lane, .. } => self.found_in_lane(lane, rows),
+            Query::Lanes { .. } => {}
+        }
+    }
+
+    /// Lanes for a query of `Lanes`, each with its first row.
+    pub fn lanes_found(&mut self, query: &Query, lanes: Vec<(Lane, Row)>) {
+        let Query::Lanes { rows: asked, .. } = query else { return };
+        let full = lanes.len() >= *asked;
+        for (lane, head) in lanes {
+            self.seen = self.seen.max(head.id);
+            self.lanes.dormant.after = Some(lane.clone());
+            if self.lanes.get(&lane).is_some() {
+                continue;
+            }
+            let shut = self.topics.door(&head.topic) == topics::Door::Shut;
+            if shut || self.lanes.len() >= self.rules.bounds.lanes {
+                self.lanes.dormant.left = true;
+            } else {
+                self.lanes.set(&lane, Phase::Waiting(self.now + head.wait));
+            }
+        }
+        if !full {
+            let dormant = &mut self.lanes.dormant;
+            dormant.any = std::mem::take(&mut dormant.left);
+            dormant.after = None;
+            dormant.look_at = self.now + POLITE;
+        }
+    }
+
+    /// The batch is committed.
+    pub fn written(&mut self, batch: &Batch) {
+        self.ledger.written();
+        if let Some(position) = batch.position {
+            self.stored = position;
+        }
+        if batch.synced {
+            self.durable = self.barrier.take().or(self.durable);
+        }
+    }
+
+    /// The batch is not committed, as far as anybody knows.
+    pub fn not_written(&mut self, batch: Batch) {
+        self.barrier = None;
+        self.ledger.put_back(self.now, batch);
+    }
+
+    /// The adapter announced that the session stands.
+    pub fn up(&mut self, session: u64, limits: Limits) {
+        if session != self.sessions.number || !matches!(self.sessions.state, Session::Connecting { .. }) {
+            return;
+        }
+        let limits = Limits { window: limits.window.max(1), bytes: limits.bytes };
+        self.sessions.state = Session::Up { since: self.now, limits };
+        self.sessions.ups += 1;
+        self.topics.session_up();
+        self.suspects.session_up(self.now);
+        self.undelivered = (0, self.now);
+    }
+
+    /// The other side said something that settles nothing.
+    pub fn alive(&mut self, session: u64) {
+        if session == self.sessions.number {
+            self.suspects.heard(self.now);
+        }
+    }
+
+    /// The session ended; a word about an earlier one, or a second one, is ignored.
+    pub fn down(&mut self, session: u64, ending: Ending) {
+        if session == self.sessions.number && !matches!(self.sessions.state, Session::Down { .. }) {
+            self.end_session(ending);
+        }
+    }
+
+    /// What waits for a time to try again, closed topics and the next session, need not wait any longer.
+    pub fn try_now(&mut self) {
+        self.topics.all_due(self.now);
+        if let Session::Down { until, .. } = &mut self.sessions.state {
+            *until = (*until).min(self.now);
+        }
+    }
+
+    pub fn pause(&mut self) {
+        self.paused = true;
+    }
+
+    pub fn resume(&mut self) {
+        self.paused = false;
+    }
+
+    /// Whether settlements are to be written as soon as nothing is in flight.
+    pub fn hurry(&mut self, hurry: bool) {
+        self.hurry = hurry;
+    }
+
+    /// Come to an end: until then acknowledgements are awaited.
+    pub fn stop(&mut self, until: Duration) {
+        self.stopping = Some(self.stopping.map_or(until, |earlier| earlier.min(until)));
+    }
+
+    /// Where the table alone can tell whether anything up to `target` is pending: every row up to the position that
+    /// this answers is settled, waiting or held, and stands so in the table. None while memory knows better.
+    pub fn settled_to(&self, target: i64) -> Option<i64> {
+        let position = self.position();
+        (self.ledger.is_empty() && position >= target.min(self.cursor)).then_some(position)
+    }
+
+    /// Begins, gives up and ends sessions.
+    fn keep_session(&mut self) -> Option<Action> {
+        let leaving = self.paused || self.stopping.is_some();
+        match self.sessions.state {
+            Session::Down { until, .. } if self.now >= until && !leaving => {
+                Some(Action::Connect(self.sessions.begin(self.now)))
+            }
+            Session::Down { .. } => None,
+            Session::Connecting { .. } | Session::Up { .. } if leaving => {
+                let until = self.stopping.unwrap_or(self.now + POLITE);
+                self.sessions.state = Session::Closing { until };
+                Some(Action::Disconnect(until))
+            }
+            Session::Connecting { .. } | Session::Closing { .. } => {
+                let overdue = self.sessions.deadline().is_some_and(|deadline| self.now >= deadline);
+                overdue.then(|| self.give_up())
+            }
+            Session::Up { .. } => {
+                let overdue = self.flight.deadline().is_some_and(|deadline| self.now >= deadline);
+                overdue.then(|| self.give_up())
+            }
+        }
+    }
+
+    fn give_up(&mut self) -> Action {
+        self.end_session(Ending::Unreachable);
+        Action::Disconnect(self.now)
+    }
+
+    fn end_session(&mut self, ending: Ending) {
+        let stood = matches!(self.sessions.state, Session::Up { .. });
+        self.sessions.end(self.now, ending, self.rules.reconnect, &mut self.dice);
+        let oldest = self.flight.oldest().map(|(item, sent)| (item.row.id, sent));
+        for mut item in self.flight.end().collect::<Vec<_>>() {
+            item.sent_before = true;
+            self.topics.probe_over(&item.row.topic, item.row.id);
+            if !self.suspects.contains(item.row.id) {
+                self.release(&item.row);
+                self.resend.insert(item.row.id, item);
+            }
+        }
+        if !stood || ending == Ending::Recycled {
+            return;
+        }
+        match self.suspects.session_ended(self.now, oldest, self.rules.bounds.suspects) {
+            Judgement::Nothing => {}
+            Judgement::Suspect(id) => {
+                if let Some(item) = self.resend.remove(&id) {
+                    self.occupy(&item.row);
+                    self.suspects.set_aside(item);
+                }
+            }
+            Judgement::Guilty(id) => {
+                let reason = "the broker ended the session each of the three times that this message was sent alone";
+                if let Some(item) = self.suspects.forget(self.now, id) {
+                    self.release(&item.row);
+                    self.park(&item, reason.to_owned());
+                }
+            }
+            Judgement::Cleared(items) => {
+                for item in items {
+                    self.release(&item.row);
+                    self.resend.insert(item.row.id, item);
+                }
+            }
+        }
+    }
+
+    fn may_send(&self) -> bool {
+        matches!(self.sessions.state, Session::Up { .. })
+            && !self.paused
+            && self.stopping.is_none()
+            && self.ledger.len() < self.rules.bounds.settlements
+            && self.now >= self.undelivered.1
+    }
+
+    /// What has to be written now, if anything.
+    fn write_due(&mut self) -> Option<Batch> {
+        if !self.ledger.may_write(self.now) {
+            return None;
+        }
+        if self.stopping.is_some() && self.is_down() && !self.is_settled() {
+            let mut batch = self.batch(false);
+            batch.position = Some(self.position());
+            return Some(batch);
+        }
+        let full = self.ledger.len() >= self.rules.bounds.settlements;
+        let due = self.ledger.due(self.rules.settle_after).is_some_and(|due| self.now >= due);
+        let awaited = self.hurry && self.flight.open() == 0 && !self.ledger.is_empty();
+        (full || due || awaited).then(|| self.batch(false))
+    }
+
+    fn is_down(&self) -> bool {
+        matches!(self.sessions.state, Session::Down { .. })
+    }
+
+    /// Whether the table knows everything that is known here.
+    fn is_settled(&self) -> bool {
+        self.ledger.is_empty() && self.position() <= self.stored
+    }
+
+    fn batch(&mut self, barrier: bool) -> Batch {
+        let position = self.position();
+        let mut batch = self.ledger.take();
+        batch.synced = barrier;
+        batch.position = (position - self.stored >= self.rules.bounds.position).then_some(position);
+        if barrier {
+            self.barrier = Some(self.seen);
+        }
+        batch
+    }
+
+    /// Every row up to here is settled, waiting or held once the ledger is written.
+    pub fn position(&self) -> i64 {
+        let fresh = |item: &&Item| item.fresh;
+        let id = |item: &Item| item.row.id;
+        let first = [
+            self.fresh.front().map(|row| row.id),
+            self.flight.items().filter(fresh).map(id).min(),
+            self.resend.values().find(fresh).map(id),
+            self.suspects.items().filter(fresh).map(id).min(),
+        ];
+        first.into_iter().flatten().min().map_or(self.cursor, |first| first - 1).max(self.stored)
+    }
+
+    /// The next moment at which something happens by itself.
+    fn next_time(&self) -> Option<Duration> {
+        let up = matches!(self.sessions.state, Session::Up { .. });
+        let mut times = vec![self.ledger.due(self.rules.settle_after), self.stopping];
+        match self.sessions.state {
+            Session::Down { .. } if self.paused || self.stopping.is_some() => {}
+            _ => times.push(self.sessions.deadline()),
+        }
+        if up {
+            times.push(self.flight.deadline());
+            times.push(self.topics.next_due());
+            times.push(self.lanes.next_due().map(|(at, _)| at));
+            times.push(self.timers.first().map(|(at, _)| *at));
+            times.push(self.suspects.due().filter(|_| self.flight.open() == 0 || self.suspects.len() > 0));
+            times.push(self.lanes.dormant.any.then_some(self.lanes.dormant.look_at));
+            times.push(self.again.look.then_some(self.again.look_at));
+            times.push((self.undelivered.1 > self.now).then_some(self.undelivered.1));
+            times.push((self.ledger.not_before() > self.now).then_some(self.ledger.not_before()));
+        }
+        // A time that has passed waits for something else: for room in the window, or a word of the adapter.
+        times.into_iter().flatten().filter(|at| *at > self.now).min()
+    }
+
+    /// Whether memory holds the row as one that is not settled.
+    fn is_tracked(&self, id: i64) -> bool {
+        self.flight.contains(id)
+            || self.resend.contains_key(&id)
+            || self.suspects.contains(id)
+            || self.waiting.contains_key(&id)
+    }
+
+    fn occupy(&mut self, row: &Row) {
+        if let (Ordering::Strict, Some(key)) = (self.rules.ordering, &row.key) {
+            *self.busy.entry(key.clone()).or_default() += 1;
+        }
+    }
+
+    fn release(&mut self, row: &Row) {
+        if let (Ordering::Strict, Some(key)) = (self.rules.ordering, &row.key) {
+            if let Some(count) = self.busy.get_mut(key) {
+                *count -= 1;
+                if *count == 0 {
+                    self.busy.remove(key);
+                }
+            }
+        }
+    }
+
+    fn park(&mut self, item: &Item, reason: String) {
+        let fate = Fate::Failed { reason };
+        self.ledger.push(self.now, item.row.id, fate, !item.fresh);
+    }
+}

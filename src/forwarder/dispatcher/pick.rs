@@ -1,0 +1,325 @@
+//! Which message goes next, or what has to be read or written before one can.
+//!
+//! In this order: a suspect's trial, which wants to be alone; what was in flight when a session ended; lanes that are
+//! being emptied; rows whose wait is over; new rows. That is nearly the order of the ids, which is commit order.
+
+use super::flight::Item;
+use super::lanes::Phase;
+use super::topics::Door;
+use super::{AGAIN_ROWS, Dispatcher};
+use crate::forwarder::Ticket;
+use crate::settings::Ordering;
+use crate::store::{Fate, Lane, Query, Row};
+
+#[derive(Debug)]
+pub(crate) enum Pick {
+    Send(Ticket, bool),
+    Read(Query),
+    Write { barrier: bool },
+    Nothing,
+}
+
+/// How a row stands at the door.
+enum Admission {
+    Go,
+    /// It has to wait in that lane, in the table.
+    Hold(Lane),
+    /// Its key, or the lane it belongs to, is busy: it stays where it is, others may pass.
+    Busy,
+    /// It may not be durable yet.
+    Barrier,
+}
+
+impl Dispatcher {
+    pub(super) fn pick(&mut self) -> Pick {
+        let Some(limits) = self.sessions.limits() else { return Pick::Nothing };
+        if !self.flight.has_room(self.rules.window.min(limits.window)) || self.flight.is_alone() {
+            return Pick::Nothing;
+        }
+        if let Some(suspect) = self.suspects.trial(self.now) {
+            return self.pick_suspect(suspect);
+        }
+        self.pick_resend()
+            .or_else(|| self.pick_from_lanes())
+            .or_else(|| self.pick_waiting())
+            .or_else(|| self.look_for_waiting())
+            .or_else(|| self.look_for_lanes())
+            .or_else(|| self.pick_fresh())
+            .or_else(|| self.read_fresh())
+            .unwrap_or(Pick::Nothing)
+    }
+
+    fn fits(&self, size: usize) -> bool {
+        let limit = self.sessions.limits().map_or(0, |limits| limits.bytes).min(self.rules.window_bytes);
+        self.flight.fits(size, limit)
+    }
+
+    fn send(&mut self, item: Item) -> Pick {
+        let row = &item.row;
+        let (newest, left) = &mut self.start;
+        let from_before = row.id <= *newest && (!item.fresh || *left > 0);
+        if item.fresh {
+            *left = left.saturating_sub(1);
+        }
+        let possible_duplicate = item.sent_before || row.attempts > 0 || from_before;
+        if self.topics.door(&row.topic) == Door::Ajar {
+            self.topics.probe_sent(&row.topic.clone(), row.id);
+        }
+        if !self.suspects.contains(row.id) {
+            self.occupy(&item.row);
+        }
+        Pick::Send(self.flight.push(self.now, item, self.rules.ack_timeout), possible_duplicate)
+    }
+
+    fn pick_suspect(&mut self, id: i64) -> Pick {
+        let Some(item) = self.suspects.item(id) else { return Pick::Nothing };
+        if self.flight.open() > 0 {
+            return Pick::Nothing;
+        }
+        let item = Item { sent_before: true, ..item.clone() };
+        self.send(item)
+    }
+
+    fn pick_resend(&mut self) -> Option<Pick> {
+        while let Some(item) = self.resend.values().next() {
+            let (row, alone, fresh) = (item.row.clone(), item.alone, item.fresh);
+            if alone && self.flight.open() > 0 || !self.fits(row.size) {
+                return Some(Pick::Nothing);
+            }
+            match self.admit(&row, None) {
+                Admission::Go => {
+                    let item = self.resend.remove(&row.id)?;
+                    return Some(self.send(item));
+                }
+                Admission::Hold(lane) => {
+                    self.resend.remove(&row.id);
+                    self.hold(&row, lane, fresh);
+                }
+                Admission::Barrier => return Some(Pick::Write { barrier: true }),
+                Admission::Busy => return Some(Pick::Nothing),
+            }
+            if self.ledger.len() >= self.rules.bounds.settlements {
+                return Some(Pick::Nothing);
+            }
+        }
+        None
+    }
+
+    fn pick_from_lanes(&mut self) -> Option<Pick> {
+        while self.lanes.active().len() < self.rules.bounds.active_lanes {
+            let due = self.lanes.next_due().filter(|(at, _)| *at <= self.now).map(|(_, lane)| lane.clone());
+            let Some(lane) = due else { break };
+            self.lanes.set(&lane, Phase::Probing(None));
+        }
+        let active: Vec<Lane> = self.lanes.active().iter().cloned().collect();
+        for lane in active {
+            if let Some(pick) = self.pick_from_lane(&lane) {
+                return Some(pick);
+            }
+        }
+        None
+    }
+
+    fn pick_from_lane(&mut self, lane: &Lane) -> Option<Pick> {
+        let state = self.lanes.get(lane)?;
+        let probing = match state.phase {
+            Phase::Probing(Some(_)) => return None,
+            Phase::Probing(None) => true,
+            _ => false,
+        };
+        let Some(row) = state.rows.front().cloned() else {
+            if !self.ledger.is_empty() {
+                return Some(Pick::Write { barrier: false });
+            }
+            // The rows in flight stand in the index too, so one row of a probe may need a longer look.
+            let rows = self.rules.bounds.lane_rows;
+            return Some(Pick::Read(Query::Lane { lane: lane.clone(), after: state.read_to, rows }));
+        };
+        if !self.fits(row.size) {
+            return Some(Pick::Nothing);
+        }
+        match self.admit(&row, Some(lane)) {
+            Admission::Go => {
+                self.lanes.pop_row(lane);
+                if probing {
+                    self.lanes.set(lane, Phase::Probing(Some(row.id)));
+                }
+                Some(self.send(Item::new(row, false)))
+            }
+            Admission::Hold(_) => {
+                self.lanes.set(lane, Phase::Blocked(row.topic.clone()));
+                None
+            }
+            Admission::Barrier => Some(Pick::Write { barrier: true }),
+            Admission::Busy => None,
+        }
+    }
+
+    fn pick_waiting(&mut self) -> Option<Pick> {
+        while let Some((_, id)) = self.timers.first().copied().filter(|(at, _)| *at <= self.now) {
+            let (row, due) = self.waiting.get(&id).cloned()?;
+            if !self.fits(row.size) {
+                return Some(Pick::Nothing);
+            }
+            let admission = self.admit(&row, None);
+            match admission {
+                Admission::Busy => return None,
+                Admission::Barrier => return Some(Pick::Write { barrier: true }),
+                Admission::Go | Admission::Hold(_) => {}
+            }
+            self.timers.remove(&(due, id));
+            self.waiting.remove(&id);
+            match admission {
+                Admission::Hold(lane) => self.hold(&row, lane, false),
+                _ => return Some(self.send(Item::new(row, false))),
+            }
+            if self.ledger.len() >= self.rules.bounds.settlements {
+                return Some(Pick::Nothing);
+            }
+        }
+        None
+    }
+
+    fn pick_fresh(&mut self) -> Option<Pick> {
+        let mut index = 0;
+        while let Some(row) = self.fresh.get(index) {
+            if !self.fits(row.size) {
+                return Some(Pick::Nothing);
+            }
+            let row = row.clone();
+            match self.admit(&row, None) {
+                Admission::Go => {
+                    self.fresh.remove(index);
+                    return Some(self.send(Item::new(row, true)));
+                }
+                Admission::Hold(lane) => {
+                    self.fresh.remove(index);
+                    self.hold(&row, lane, true);
+                    if self.ledger.len() >= self.rules.bounds.settlements {
+                        return Some(Pick::Nothing);
+                    }
+                }
+                Admission::Busy => index += 1,
+                Admission::Barrier => return Some(Pick::Write { barrier: true }),
+            }
+        }
+        None
+    }
+
+    /// `from`: the lane that the row is taken out of; its own lane does not stop it.
+    fn admit(&self, row: &Row, from: Option<&Lane>) -> Admission {
+        let lane = row.key.clone().map(Lane::Key);
+        if let (Some(lane), None) = (&lane, from) {
+            match self.lanes.get(lane).map(|state| &state.phase) {
+                Some(Phase::Probing(Some(id))) if *id == row.id => {}
+                Some(Phase::Draining) if self.resend.contains_key(&row.id) || row.attempts > 0 => {}
+                Some(Phase::Draining) => return Admission::Busy,
+                Some(_) => return Admission::Hold(lane.clone()),
+                None if row.lane_held => return Admission::Hold(lane.clone()),
+                None => {}
+            }
+        }
+        if self.topics.door(&row.topic) == Door::Shut {
+            return Admission::Hold(lane.unwrap_or_else(|| Lane::Topic(row.topic.clone())));
+        }
+        if self.rules.ordering == Ordering::Strict && row.key.as_ref().is_some_and(|key| self.busy.contains_key(key)) {
+            return Admission::Busy;
+        }
+        match self.durable {
+            Some(durable) if row.synced || row.id <= durable => Admission::Go,
+            _ => Admission::Barrier,
+        }
+    }
+
+    /// Marks a row as one that waits in the lane.
+    fn hold(&mut self, row: &Row, lane: Lane, fresh: bool) {
+        self.ledger.push(self.now, row.id, Fate::Held { lane: lane.clone() }, !fresh);
+        if self.lanes.get(&lane).is_some() {
+            return;
+        }
+        if row.lane_held {
+            // The lane stands in the table only, and is found there. What was read ahead may not know it yet.
+            if !self.lanes.dormant.any {
+                self.lanes.dormant.any = true;
+                self.read_again_from_table();
+            }
+        } else {
+            self.close_lane(&lane, Phase::Blocked(row.topic.clone()));
+        }
+    }
+
+    /// Rows that wait by themselves, where there may be some that memory does not know.
+    fn look_for_waiting(&mut self) -> Option<Pick> {
+        let room = self.waiting.len() + AGAIN_ROWS <= self.rules.bounds.waiting;
+        if !self.again.look || self.now < self.again.look_at || !room {
+            return None;
+        }
+        if self.ledger.has_stale() || self.ledger.has_marks() {
+            return Some(Pick::Write { barrier: false });
+        }
+        if self.again.after == 0 {
+            self.again.changed = false;
+        }
+        Some(Pick::Read(Query::Again { after: self.again.after, rows: AGAIN_ROWS }))
+    }
+
+    /// Lanes that stand in the table alone, when there is room for them.
+    fn look_for_lanes(&mut self) -> Option<Pick> {
+        let dormant = &self.lanes.dormant;
+        let room = self.lanes.len() - self.lanes.blocked() < self.rules.bounds.lanes / 2;
+        if !dormant.any || self.now < dormant.look_at || !room {
+            return None;
+        }
+        if !self.ledger.is_empty() {
+            return Some(Pick::Write { barrier: false });
+        }
+        Some(Pick::Read(Query::Lanes { after: dormant.after.clone(), rows: AGAIN_ROWS }))
+    }
+
+    fn read_fresh(&mut self) -> Option<Pick> {
+        let bounds = &self.rules.bounds;
+        let bytes = bounds.read_bytes.saturating_sub(self.fresh.iter().map(|row| row.size).sum());
+        if self.at_end || self.fresh.len() >= bounds.read_rows / 2 || bytes == 0 {
+            return None;
+        }
+        // Read a second time, rows settled and not yet written would look new; and lanes not yet marked, open.
+        let again = self.cursor < self.seen && !self.ledger.is_empty();
+        if again || self.lanes.dormant.any && self.ledger.has_marks() {
+            return Some(Pick::Write { barrier: false });
+        }
+        let rows = bounds.read_rows - self.fresh.len();
+        Some(Pick::Read(Query::Fresh { after: self.cursor, rows, bytes, lanes: self.lanes.dormant.any }))
+    }
+
+    pub(super) fn found_again(&mut self, rows: Vec<Row>, asked: usize) {
+        let full = rows.len() >= asked;
+        let mut new = false;
+        for row in rows {
+            self.again.after = row.id;
+            if !self.is_tracked(row.id) {
+                let due = self.now + row.wait;
+                new = true;
+                self.timers.insert((due, row.id));
+                self.waiting.insert(row.id, (row, due));
+            }
+        }
+        if !full {
+            self.again.after = 0;
+            self.again.look = self.again.changed;
+        }
+        if !new {
+            // Nothing but what is known already: no hurry to look at the rest.
+            self.again.look_at = self.now + self.rules.poll_interval;
+        }
+    }
+
+    pub(super) fn found_in_lane(&mut self, lane: &Lane, rows: Vec<Row>) {
+        let Some(read_to) = rows.last().map(|row| row.id) else {
+            // Nothing left that is not in flight: the lane is empty.
+            self.lanes.remove(lane);
+            return;
+        };
+        let rows = rows.into_iter().filter(|row| !self.is_tracked(row.id)).collect();
+        self.lanes.fill(lane, rows, read_to);
+    }
+}

@@ -1,0 +1,109 @@
+//! The session with the broker: when to begin one, when to give one up.
+
+use std::time::Duration;
+
+use super::dice::Dice;
+use crate::broker::Limits;
+use crate::settings::Backoff;
+
+/// An adapter that says nothing at all after `connect` is believed to be stuck after this long.
+const SILENT_CONNECT: Duration = Duration::from_secs(120);
+/// A session that stood this long was a good one, even if nothing was sent.
+const GOOD_SESSION: Duration = Duration::from_secs(10);
+/// What an adapter gets beyond the time it was given to end a session.
+const GRACE: Duration = Duration::from_millis(500);
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Session {
+    /// None; the next one not before then.
+    Down {
+        until: Duration,
+    },
+    /// Asked for, since then.
+    Connecting {
+        since: Duration,
+    },
+    Up {
+        since: Duration,
+        limits: Limits,
+    },
+    /// Told to end by then.
+    Closing {
+        until: Duration,
+    },
+}
+
+/// Why a session is over, as far as the backoff cares.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Ending {
+    Unreachable,
+    Refused,
+    Recycled,
+}
+
+/// Counts sessions and failures.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Sessions {
+    pub state: Session,
+    /// The number of the present one; words about earlier ones are ignored.
+    pub number: u64,
+    /// Sessions that came up.
+    pub ups: u64,
+    /// Whether the broker did not want the last one.
+    pub refused: bool,
+    failures: u32,
+}
+
+impl Sessions {
+    pub fn new() -> Self {
+        let state = Session::Down { until: Duration::ZERO };
+        Sessions { state, number: 0, ups: 0, refused: false, failures: 0 }
+    }
+
+    pub fn begin(&mut self, now: Duration) -> u64 {
+        self.number += 1;
+        self.state = Session::Connecting { since: now };
+        self.number
+    }
+
+    pub fn limits(&self) -> Option<Limits> {
+        match self.state {
+            Session::Up { limits, .. } => Some(limits),
+            _ => None,
+        }
+    }
+
+    /// It does what it is for.
+    pub fn proven(&mut self) {
+        self.failures = 0;
+    }
+
+    pub fn end(&mut self, now: Duration, ending: Ending, backoff: Backoff, dice: &mut Dice) {
+        if matches!(self.state, Session::Up { since, .. } if now.saturating_sub(since) >= GOOD_SESSION) {
+            self.failures = 0;
+        }
+        let asked_for = matches!(self.state, Session::Closing { .. });
+        let proven = self.failures == 0 && matches!(self.state, Session::Up { .. });
+        let wait = if asked_for || proven && ending == Ending::Recycled {
+            Duration::ZERO
+        } else {
+            self.failures = self.failures.saturating_add(1);
+            match ending {
+                Ending::Refused => dice.slow(backoff),
+                Ending::Recycled | Ending::Unreachable => dice.backoff(backoff, self.failures),
+            }
+        };
+        self.state = Session::Down { until: now.saturating_add(wait) };
+        self.refused = ending == Ending::Refused;
+    }
+
+    /// When the present state is over by itself.
+    pub fn deadline(&self) -> Option<Duration> {
+        match self.state {
+            Session::Down { until, .. } => Some(until),
+            Session::Connecting { since } => Some(since.saturating_add(SILENT_CONNECT)),
+            Session::Up { .. } => None,
+            Session::Closing { until } => Some(until.saturating_add(GRACE)),
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Messages that brokers hang up on.
+//!
+//! Some brokers answer a message that they dislike by ending the session, so the message would end every session for
+//! ever. But a link that breaks by itself looks just the same, and no innocent message may be parked for it. So:
+//!
+//! 1. When a session ends, the oldest unsettled delivery gets a strike, whatever else was acknowledged.
+//! 2. With three strikes it is a *suspect*: it is set aside, and everything else flows. That is the control.
+//! 3. Once a session without it has lived for a hundred times as long as sessions took to end with it, the suspect is
+//!    sent alone. If it is settled, it was innocent. If the session ends, the next control begins.
+//! 4. After three sessions that ended on it alone, with every control between them alive, it is parked. If a control
+//!    ends too soon it was the link, and all suspects are cleared.
+//!
+//! Why a hundred: if sessions end by chance, at whatever rate, three of them in a row end within the suspect's own
+//! hundredth of the time once in a million trials, and three strikes come before that.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::flight::Item;
+
+const STRIKES: u8 = 3;
+const DEATHS_ALONE: u8 = 3;
+const CONTROL: u32 = 100;
+const SHORTEST_CONTROL: Duration = Duration::from_secs(1);
+/// An adapter that never says that it is alive is believed to be after this long without a word of an end.
+const SILENT_CONTROL: Duration = Duration::from_secs(60);
+/// Messages with strikes that are remembered; more than that at a time is a link, not a message.
+const STRUCK: usize = 64;
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Suspect {
+    item: Item,
+    deaths: u8,
+    /// The longest that a session took to end with it in flight.
+    exposure: Duration,
+}
+
+impl Suspect {
+    fn control(&self) -> Duration {
+        (self.exposure * CONTROL).max(SHORTEST_CONTROL)
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub(crate) struct Suspects {
+    strikes: BTreeMap<i64, (u8, Duration)>,
+    aside: BTreeMap<i64, Suspect>,
+    /// The one that is to be sent alone, or was: then it is in flight.
+    tried: Option<i64>,
+    /// The session without a suspect in flight, if one stands.
+    control: Option<Control>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Control {
+    since: Duration,
+    heard: Duration,
+    pinged: bool,
+}
+
+/// What the end of a session means for the suspects.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Judgement {
+    Nothing,
+    /// Set this one aside.
+    Suspect(i64),
+    /// This one is guilty: park it.
+    Guilty(i64),
+    /// It was the link: all of these are ordinary messages again.
+    Cleared(Vec<Item>),
+}
+
+impl Suspects {
+    pub fn len(&self) -> usize {
+        self.aside.len()
+    }
+
+    pub fn items(&self) -> impl Iterator<Item = &Item> {
+        self.aside.values().map(|suspect| &suspect.item)
+    }
+
+    pub fn contains(&self, id: i64) -> bool {
+        self.aside.contains_key(&id)
+    }
+
+    /// A session stands: its time as a control begins.
+    pub fn session_up(&mut self, now: Duration) {
+        self.control = Some(Control { since: now, heard: now, pinged: false });
+    }
+
+    /// The other side said something.
+    pub fn heard(&mut self, now: Duration) {
+        if let Some(control) = &mut self.control {
+            control.heard = now;
+        }
+    }
+
+    /// Whether the other side is to be asked for a sign of life: the control has lived long enough, if it lives.
+    pub fn wants_ping(&mut self, now: Duration) -> bool {
+        let Some(control) = &mut self.control else { return false };
+        let needed = |suspect: &Suspect| control.since.saturating_add(suspect.control());
+        let silent = self.aside.values().any(|suspect| now >= needed(suspect) && control.heard < needed(suspect));
+        silent && self.tried.is_none() && !std::mem::replace(&mut control.pinged, true)
+    }
+
+    /// Settled in whatever way, or gone: nothing is held against it any more. Gives it back if it stood aside.
+    pub fn forget(&mut self, now: Duration, id: i64) -> Option<Item> {
+        self.strikes.remove(&id);
+        if self.tried == Some(id) {
+            self.tried = None;
+            self.session_up(now);
+        }
+        self.aside.remove(&id).map(|suspect| suspect.item)
+    }
+
+    /// The suspect to send alone: while there is one, nothing else may be sent.
+    pub fn trial(&mut self, now: Duration) -> Option<i64> {
+        if self.tried.is_none() {
+            let Control { since, heard, .. } = *self.control.as_ref()?;
+            let lived = |suspect: &&Suspect| {
+                let needed = since.saturating_add(suspect.control());
+                heard >= needed && now >= needed || now >= needed.saturating_add(SILENT_CONTROL)
+            };
+            let next = self.aside.values().filter(lived).min_by_key(|s| (s.deaths, s.item.row.id))?;
+            self.tried = Some(next.item.row.id);
+        }
+        self.tried
+    }
+
+    /// When the next trial may begin at the earliest without another word from the adapter.
+    pub fn due(&self) -> Option<Duration> {
+        let control = self.control.as_ref()?;
+        let ready = |suspect: &Suspect| {
+            let needed = control.since.saturating_add(suspect.control());
+            if control.heard < needed && control.pinged { needed.saturating_add(SILENT_CONTROL) } else { needed }
+        };
+        self.aside.values().map(ready).min()
+    }
+
+    /// The one on trial came back without an answer.
+    pub fn put_off(&mut self, now: Duration) {
+        self.tried = None;
+        self.session_up(now);
+    }
+
+    /// The message of a suspect, to be sent.
+    pub fn item(&self, id: i64) -> Option<&Item> {
+        self.aside.get(&id).map(|suspect| &suspect.item)
+    }
+
+    pub fn set_aside(&mut self, item: Item) {
+        let id = item.row.id;
+        let exposure = self.strikes.get(&id).map_or(Duration::ZERO, |(_, exposure)| *exposure);
+        self.aside.insert(id, Suspect { item, deaths: 0, exposure });
+    }
+
+    /// A session that stood has ended; `oldest` was unsettled and had been sent at that time.
+    pub fn session_ended(&mut self, now: Duration, oldest: Option<(i64, Duration)>, most: usize) -> Judgement {
+        let control = self.control.take();
+        let exposure = oldest.map(|(_, sent)| now.saturating_sub(sent)).unwrap_or_default();
+        let oldest = oldest.map(|(id, _)| id);
+
+        if let Some(tried) = self.tried.take() {
+            if oldest == Some(tried) {
+                if let Some(suspect) = self.aside.get_mut(&tried) {
+                    suspect.deaths += 1;
+                    suspect.exposure = suspect.exposure.max(exposure);
+                    return if suspect.deaths >= DEATHS_ALONE { Judgement::Guilty(tried) } else { Judgement::Nothing };
+                }
+            }
+        }
+        let needed = self.aside.values().map(Suspect::control).max();
+        let lived = control.map(|control| control.heard.saturating_sub(control.since)).unwrap_or_default();
+        if needed.is_some_and(|needed| lived < needed) {
+            let cleared = std::mem::take(&mut self.aside).into_values().map(|suspect| suspect.item);
+            let cleared: Vec<Item> = cleared.collect();
+            for item in &cleared {
+                self.strikes.remove(&item.row.id);
+            }
+            if let Some(id) = oldest {
+                self.strike(id, exposure);
+            }
+            return Judgement::Cleared(cleared);
+        }
+        match oldest {
+            Some(id) if self.strike(id, exposure) >= STRIKES && self.aside.len() < most => Judgement::Suspect(id),
+            _ => Judgement::Nothing,
+        }
+    }
+
+    fn strike(&mut self, id: i64, exposure: Duration) -> u8 {
+        if self.strikes.len() >= STRUCK && !self.strikes.contains_key(&id) {
+            self.strikes.clear();
+        }
+        let (strikes, longest) = self.strikes.entry(id).or_default();
+        *strikes = strikes.saturating_add(1);
+        *longest = (*longest).max(exposure);
+        *strikes
+    }
+}
