@@ -1,6 +1,8 @@
 //! Transactional outbox for edge devices.
-#![forbid(unsafe_code)]
-#![deny(missing_docs)]
+#![cfg_attr(
+    not(test),
+    warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)
+)]
 
 pub mod broker;
 mod error;
