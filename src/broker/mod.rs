@@ -3,11 +3,14 @@
 //! Here stand the trait [`Broker`], what passes through it, and one file or folder per adapter. A broker has never
 //! heard of SQLite, of rows that wait, or of retries: it is one session at a time and nothing more.
 
+pub mod in_process;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
+pub use self::in_process::InProcess;
 use crate::forwarder::{Event, Mailbox, Outcome, Ticket};
 use crate::message::{Message, MessageId};
 
@@ -48,6 +51,11 @@ pub trait Broker: Send + 'static {
     /// the [`Link`] is dropped. A time already past means at once. Returns without waiting for it.
     fn disconnect(&mut self, until: Instant);
 
+    /// Asks the other side for a sign of life, to be passed on with [`Link::alive`]. Called rarely: when a quiet session
+    /// must be shown to stand, to tell a message that brokers hang up on from a link that breaks by itself. Defaults to
+    /// nothing: then the forwarder waits for a minute without a word of an end.
+    fn ping(&mut self) {}
+
     /// What [`Outbox::enqueue`](crate::Outbox::enqueue) asks, on the caller's thread, before it writes a message: so
     /// that the caller's transaction fails, and not the forwarder an hour later. Asked once, when the outbox is
     /// opened. Defaults to none: everything within the outbox's own limits is taken.
@@ -68,6 +76,9 @@ impl Broker for Box<dyn Broker> {
     }
     fn disconnect(&mut self, until: Instant) {
         (**self).disconnect(until);
+    }
+    fn ping(&mut self) {
+        (**self).ping();
     }
     fn check(&self) -> Option<Check> {
         (**self).check()
@@ -208,10 +219,14 @@ impl Link {
         self.0.home.post(Event::Up(self.0.session, limits));
     }
 
-    /// The other side answered something that settles no message, a ping for instance. Not needed for each: it helps
-    /// to tell a message that brokers hang up on from a link that breaks by itself.
+    /// The other side answered something that settles no message, a [ping](Broker::ping) for instance.
     pub fn alive(&self) {
         self.0.home.post(Event::Alive(self.0.session));
+    }
+
+    /// What can be heard of the adapter even while no session stands.
+    pub fn waker(&self) -> Waker {
+        Waker(Arc::clone(&self.0.home))
     }
 
     /// The session has ended. The first word counts, later ones are ignored.
@@ -229,6 +244,24 @@ impl Drop for LinkEnd {
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Link(session {})", self.0.session)
+    }
+}
+
+/// Ends the forwarder's waiting. Outlives the session that it came from; cheap to clone.
+#[derive(Clone)]
+pub struct Waker(Arc<Mailbox>);
+
+impl Waker {
+    /// What was in the way may be gone: closed topics, and the next session, are tried now instead of at the end of
+    /// their wait. For adapters that can know, say it once each time; nothing depends on it but how soon.
+    pub fn wake(&self) {
+        self.0.post(Event::TryNow);
+    }
+}
+
+impl fmt::Debug for Waker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Waker")
     }
 }
 

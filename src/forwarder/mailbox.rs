@@ -1,7 +1,9 @@
 //! Everything that comes back to the forwarder's thread, and how it is woken.
 
 use std::mem;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
@@ -29,26 +31,28 @@ pub(crate) enum Event {
     Up(u64, Limits),
     Alive(u64),
     Down(u64, Down),
+    /// Waits for closed topics and for the next session are over: the adapter knows of a change.
+    TryNow,
     Command(Command),
 }
 
 /// What the application asks of the forwarder.
 #[derive(Debug)]
 pub(crate) enum Command {
-    /// Something was committed in this process.
-    Wake,
     Pause,
     Resume,
-    /// Tell `done` when everything committed by now is settled.
+    /// Tell when everything committed by now is settled. Given up when the other end is gone.
     Flush(Sender<()>),
-    /// Stop, politely until the given time; `done` is told by the thread's end.
-    Stop(std::time::Instant),
+    /// Come to an end, politely until then.
+    Stop(Instant),
 }
 
 /// Where events wait for the forwarder: no send per message, one wake per burst. Bounded by what can be said: one
-/// settlement per delivery in flight, three words per session, and the callers that wait.
+/// settlement per delivery in flight, a few words per session, and the callers that wait.
 pub(crate) struct Mailbox {
     events: Mutex<Vec<Event>>,
+    /// Something was committed in this process. A flag, for there may be any number of writers.
+    committed: AtomicBool,
     wake: Sender<()>,
 }
 
@@ -56,7 +60,7 @@ impl Mailbox {
     /// The mailbox, and the channel on which its owner waits.
     pub fn new() -> (Arc<Self>, Receiver<()>) {
         let (wake, woken) = bounded(1);
-        (Arc::new(Mailbox { events: Mutex::default(), wake }), woken)
+        (Arc::new(Mailbox { events: Mutex::default(), committed: AtomicBool::new(false), wake }), woken)
     }
 
     pub fn post(&self, event: Event) {
@@ -68,6 +72,18 @@ impl Mailbox {
         if first {
             let _ = self.wake.try_send(()); // full: a wake is already on its way
         }
+    }
+
+    /// Says that something was committed.
+    pub fn committed(&self) {
+        if !self.committed.swap(true, Ordering::AcqRel) {
+            let _ = self.wake.try_send(());
+        }
+    }
+
+    /// Whether something was committed since the last call.
+    pub fn take_committed(&self) -> bool {
+        self.committed.swap(false, Ordering::AcqRel)
     }
 
     /// Swaps what has come into the empty `into`.

@@ -4,6 +4,13 @@
 //! folder carries out what it says.
 
 mod dispatcher;
+mod lock;
 mod mailbox;
+mod run;
+mod shared;
+mod thread;
 
 pub(crate) use mailbox::{Command, Event, Mailbox, Outcome, Ticket};
+pub(crate) use run::{OnFailed, Parts};
+pub(crate) use shared::Shared;
+pub(crate) use thread::start;

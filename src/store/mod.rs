@@ -1,5 +1,66 @@
-//! Every SQL statement of this crate stands in this folder.
+//! Every SQL statement of this crate stands in this folder, and nothing else does: no thread, no decision about what
+//! to send, no wait longer than SQLite's own for the write lock.
+//!
+//! The table is described in `schema.sql`. What stands in it may have been written by anybody, or damaged by the card:
+//! reading never fails because of what a row says, it says what is wrong with the row instead.
 
+mod admin;
+mod checksum;
+mod connect;
+mod decode;
+mod enqueue;
+mod purge;
+mod read;
 mod row;
+mod schema;
+mod settle;
+#[cfg(test)]
+mod tests;
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rusqlite::Connection;
+
+use crate::Error;
+
+#[cfg(test)]
+pub(crate) use admin::pending_upto;
+pub(crate) use admin::{
+    FailedRow, Status, Stored, discard, failed, failed_count, get, held_count, newest, oldest_pending, position, retry,
+    retry_all, settled_above, waiting_count,
+};
+pub(crate) use connect::{Role, configure};
+pub(crate) use enqueue::enqueue;
+pub(crate) use purge::Purge;
 pub(crate) use row::{Batch, Content, Fate, Lane, Query, Row, Settlement};
+#[cfg(test)]
+pub(crate) use schema::open;
+pub(crate) use schema::{connect, prepare};
+
+/// The forwarder's own connection and what it remembers of the table between two calls.
+pub(crate) struct Store {
+    conn: Connection,
+    data_version: i64,
+    purge: purge::Cursor,
+}
+
+impl Store {
+    /// Takes over a connection to a [prepared](prepare) database.
+    pub fn new(conn: Connection) -> Result<Self, Error> {
+        configure(&conn, Role::Forwarder)?;
+        let mut store = Store { conn, data_version: 0, purge: purge::Cursor::default() };
+        store.changed()?;
+        Ok(store)
+    }
+}
+
+/// The wall clock in Unix milliseconds; 0 for a clock set before 1970.
+pub(crate) fn now_ms() -> i64 {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// What SQLite would have answered, for a wait that was ended in front of it.
+pub(crate) fn busy() -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY), None)
+}

@@ -14,6 +14,8 @@ pub(crate) struct Ledger {
     marks: usize,
     /// Entries for rows that the indexes show as waiting or held, and no longer are.
     stale: usize,
+    /// Rows that wait by these entries and do not in the table, less those that wait in the table and are settled here.
+    hidden: i64,
     /// After a failed write: not before then.
     not_before: Duration,
     /// Failed writes in a row.
@@ -26,8 +28,10 @@ impl Ledger {
         if self.entries.is_empty() {
             self.since = now;
         }
-        self.marks += usize::from(matches!(fate, Fate::Held { .. } | Fate::Waiting { .. }));
+        let mark = matches!(fate, Fate::Held { .. } | Fate::Waiting { .. });
+        self.marks += usize::from(mark);
         self.stale += usize::from(exceptional);
+        self.hidden += i64::from(mark) - i64::from(exceptional);
         self.entries.push(Settlement { id, fate });
     }
 
@@ -64,6 +68,10 @@ impl Ledger {
         (!self.is_empty()).then(|| (self.since + settle_after).max(self.not_before))
     }
 
+    pub fn hidden(&self) -> i64 {
+        self.hidden
+    }
+
     pub fn not_before(&self) -> Duration {
         self.not_before
     }
@@ -72,6 +80,7 @@ impl Ledger {
     pub fn take(&mut self) -> Batch {
         self.marks = 0;
         self.stale = 0;
+        self.hidden = 0;
         Batch { settlements: mem::take(&mut self.entries), ..Batch::default() }
     }
 

@@ -28,6 +28,7 @@ mod suspects;
 #[cfg(test)]
 mod tests;
 mod topics;
+mod view;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -39,7 +40,7 @@ use lanes::{Lanes, Phase};
 use ledger::Ledger;
 use pick::Pick;
 use returned::Returned;
-pub(crate) use rules::{Bounds, Rules};
+pub(crate) use rules::Rules;
 use session::Sessions;
 pub(crate) use session::{Ending, Session};
 use suspects::{Judgement, Suspects};
@@ -63,6 +64,8 @@ pub(crate) enum Action {
     Send { ticket: Ticket, possible_duplicate: bool },
     /// Write, and report with [`Dispatcher::written`] or [`Dispatcher::not_written`].
     Write(Batch),
+    /// Ask the adapter for a sign of life.
+    Ping,
     /// Nothing before then, or before something is reported.
     Wait(Option<Duration>),
     /// It has come to its end.
@@ -186,6 +189,9 @@ impl Dispatcher {
                 return Action::Stop;
             }
         }
+        if self.sessions.limits().is_some() && self.suspects.wants_ping(self.now) {
+            return Action::Ping;
+        }
         if self.may_send() {
             self.wake_topics();
             match self.pick() {
@@ -306,6 +312,14 @@ impl Dispatcher {
         }
     }
 
+    /// What waits for a time to try again, closed topics and the next session, need not wait any longer.
+    pub fn try_now(&mut self) {
+        self.topics.all_due(self.now);
+        if let Session::Down { until, .. } = &mut self.sessions.state {
+            *until = (*until).min(self.now);
+        }
+    }
+
     pub fn pause(&mut self) {
         self.paused = true;
     }
@@ -329,48 +343,6 @@ impl Dispatcher {
     pub fn settled_to(&self, target: i64) -> Option<i64> {
         let position = self.position();
         (self.ledger.is_empty() && position >= target.min(self.cursor)).then_some(position)
-    }
-
-    pub fn session(&self) -> &Session {
-        &self.sessions.state
-    }
-
-    pub fn is_paused(&self) -> bool {
-        self.paused
-    }
-
-    /// Sessions that came up so far.
-    pub fn sessions(&self) -> u64 {
-        self.sessions.ups
-    }
-
-    pub fn in_flight(&self) -> usize {
-        self.flight.open()
-    }
-
-    /// Up to where the stream of new rows was read.
-    pub fn cursor(&self) -> i64 {
-        self.cursor
-    }
-
-    /// Unsettled rows that came from the stream and stand in memory.
-    pub fn taken(&self) -> usize {
-        let fresh = |item: &&Item| item.fresh;
-        let in_flight = |item: &&Item| item.fresh && !self.suspects.contains(item.row.id);
-        self.fresh.len()
-            + self.flight.items().filter(in_flight).count()
-            + self.resend.values().filter(fresh).count()
-            + self.suspects.items().filter(fresh).count()
-    }
-
-    /// The topics closed to us, with the broker's words.
-    pub fn closed_topics(&self) -> impl Iterator<Item = (&Arc<str>, &str)> {
-        self.topics.iter().map(|(topic, closed)| (topic, closed.reason.as_str()))
-    }
-
-    /// Whether the broker takes nothing at all.
-    pub fn all_topics_shut(&self) -> bool {
-        self.topics.all_shut()
     }
 
     /// Begins, gives up and ends sessions.
@@ -487,7 +459,7 @@ impl Dispatcher {
     }
 
     /// Every row up to here is settled, waiting or held once the ledger is written.
-    fn position(&self) -> i64 {
+    pub fn position(&self) -> i64 {
         let fresh = |item: &&Item| item.fresh;
         let id = |item: &Item| item.row.id;
         let first = [

@@ -15,11 +15,9 @@ const GRACE: Duration = Duration::from_millis(500);
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Session {
-    /// None; the next one not before then. `refused` where the broker did not want the last one.
+    /// None; the next one not before then.
     Down {
         until: Duration,
-        since: Duration,
-        refused: bool,
     },
     /// Asked for, since then.
     Connecting {
@@ -51,13 +49,15 @@ pub(crate) struct Sessions {
     pub number: u64,
     /// Sessions that came up.
     pub ups: u64,
+    /// Whether the broker did not want the last one.
+    pub refused: bool,
     failures: u32,
 }
 
 impl Sessions {
     pub fn new() -> Self {
-        let state = Session::Down { until: Duration::ZERO, since: Duration::ZERO, refused: false };
-        Sessions { state, number: 0, ups: 0, failures: 0 }
+        let state = Session::Down { until: Duration::ZERO };
+        Sessions { state, number: 0, ups: 0, refused: false, failures: 0 }
     }
 
     pub fn begin(&mut self, now: Duration) -> u64 {
@@ -93,7 +93,8 @@ impl Sessions {
                 Ending::Recycled | Ending::Unreachable => dice.backoff(backoff, self.failures),
             }
         };
-        self.state = Session::Down { until: now.saturating_add(wait), since: now, refused: ending == Ending::Refused };
+        self.state = Session::Down { until: now.saturating_add(wait) };
+        self.refused = ending == Ending::Refused;
     }
 
     /// When the present state is over by itself.

@@ -67,7 +67,7 @@ impl Bench {
                 }
                 Action::Read(query) => self.read(&query),
                 Action::Wait(until) => return until,
-                Action::Disconnect(_) | Action::Stop => {}
+                Action::Disconnect(_) | Action::Ping | Action::Stop => {}
             }
         }
     }

@@ -85,6 +85,13 @@ impl Topics {
         self.closed.values().map(|closed| closed.until).min()
     }
 
+    /// The time of every topic has come.
+    pub fn all_due(&mut self, now: Duration) {
+        for closed in self.closed.values_mut() {
+            closed.until = closed.until.min(now);
+        }
+    }
+
     /// A topic whose time has come; it is half open from now on, and comes again after `wait` if nothing decides it.
     pub fn take_due(&mut self, now: Duration, wait: Duration) -> Option<Arc<str>> {
         let (topic, closed) = self.closed.iter_mut().find(|(_, closed)| closed.until <= now)?;

@@ -17,6 +17,8 @@ use crate::forwarder::{Outcome, Ticket};
 pub(super) enum Happening {
     Up(u64, Limits),
     Alive(u64),
+    /// What the forwarder asked for: a sign of life.
+    Answers(u64),
     /// A message reaches the broker.
     Arrives(u64, Ticket),
     /// Its answer reaches the adapter: a verdict, or none for yes.
@@ -119,6 +121,17 @@ impl Broker {
             self.later(now + every, Happening::Alive(number));
         }
         stands
+    }
+
+    /// The forwarder asks for a sign of life.
+    pub fn pinged(&mut self, now: Duration, latency: Duration) {
+        if let Some(number) = self.open.as_ref().filter(|open| open.up).map(|open| open.number) {
+            self.later(now + latency * 2, Happening::Answers(number));
+        }
+    }
+
+    pub fn answers(&self, number: u64) -> bool {
+        self.open.as_ref().is_some_and(|open| open.number == number && open.up)
     }
 
     /// The adapter takes a delivery.

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::chance::Chance;
-use crate::forwarder::dispatcher::{Bounds, Rules};
+use crate::forwarder::dispatcher::Rules;
+use crate::forwarder::dispatcher::rules::Bounds;
 use crate::settings::{Backoff, ClosedTopics, Ordering};
 
 /// How poison kills: at once, or after younger messages were acknowledged.
@@ -55,6 +56,7 @@ pub(super) struct Plan {
     pub pauses: bool,
     pub by_hand: u64,
     pub keep_alive: Option<Duration>,
+    pub answers_pings: bool,
     pub tight_limits: bool,
 }
 
@@ -99,6 +101,7 @@ impl Plan {
             pauses: c.once_in(8),
             by_hand: some(c, 4, 1, 6),
             keep_alive: (!c.once_in(4)).then(|| c.millis(500, 30_000)),
+            answers_pings: !c.once_in(4),
             tight_limits: c.once_in(5),
             rules,
         }

@@ -246,6 +246,12 @@ impl Run {
                     self.checks.occasion();
                 }
             }
+            Happening::Answers(number) => {
+                if self.broker.answers(number) && self.plan.answers_pings {
+                    self.dispatcher.alive(number);
+                    self.checks.occasion();
+                }
+            }
             Happening::Arrives(number, ticket) => {
                 self.broker.arrives(now, number, ticket, &self.table, &self.plan, faulty, &mut self.chance);
             }
@@ -330,6 +336,7 @@ impl Run {
                 }
                 self.be_born();
             }
+            Action::Ping => self.broker.pinged(now, self.plan.latency),
             Action::Wait(_) => {}
         }
         Ok(())

@@ -1,0 +1,421 @@
+//! Carries out what the dispatcher says, for as long as this forwarder is the active one.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+
+use super::dispatcher::{Action, Dice, Dispatcher, Ending, Rules, Session};
+use super::shared::{Progress, Shared};
+use super::{Command, Event, Outcome, Ticket};
+use crate::Error;
+use crate::broker::{Broker, Delivery, Down, Link, Receipt, Refusal, Verdict};
+use crate::error::chain;
+use crate::gate::Gate;
+use crate::settings::Settings;
+use crate::status::{ClosedTopic, FailedMessage, LinkState, Role, Storage};
+use crate::store::{Batch, Content, Fate, Purge, Query, Store, now_ms};
+
+/// Deliveries that are handed to the adapter together.
+const HAND_OVER: usize = 64;
+/// How long the forwarder waits for the write lock at a time, before it goes on listening.
+const PATIENCE: Duration = Duration::from_millis(50);
+/// How often at most the length of the log is looked at.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
+/// How often an adapter is asked again that did not take everything.
+const LEFT_OVER: Duration = Duration::from_millis(20);
+
+/// Called for each message that was parked as FAILED, on the forwarder's thread.
+pub(crate) type OnFailed = Box<dyn Fn(&FailedMessage) + Send>;
+
+/// What the thread works with, whether it is active or stands by.
+pub(crate) struct Parts {
+    pub broker: Box<dyn Broker>,
+    pub store: Store,
+    pub settings: Settings,
+    pub shared: Arc<Shared>,
+    pub woken: Receiver<()>,
+    pub gate: Arc<Gate>,
+    pub on_failed: Option<OnFailed>,
+}
+
+pub(crate) struct Run<'p> {
+    parts: &'p mut Parts,
+    dispatcher: Dispatcher,
+    begun: Instant,
+    events: Vec<Event>,
+    /// Messages of rows that were read ahead.
+    contents: BTreeMap<i64, Content>,
+    /// Deliveries not yet taken by the adapter.
+    queue: VecDeque<Delivery>,
+    /// Callers that wait until everything up to a row is settled.
+    flushes: Vec<(i64, Sender<()>)>,
+    next_poll: Instant,
+    next_checkpoint: Instant,
+    /// Why the last session ended, and when.
+    ended: (String, Instant),
+    sent: u64,
+    storage: Storage,
+    /// Reading failed this often in a row.
+    read_failures: u32,
+}
+
+impl<'p> Run<'p> {
+    /// # Errors
+    /// What SQLite answers when asked for the position.
+    pub fn new(parts: &'p mut Parts, paused: bool) -> Result<Self, Error> {
+        let (position, newest) = (parts.store.position()?, parts.store.newest()?);
+        let seed = RandomState::new().hash_one(newest);
+        let mut dispatcher = Dispatcher::new(Rules::from(&parts.settings), Dice::seeded(seed), position, newest);
+        if paused {
+            dispatcher.pause();
+        }
+        let now = Instant::now();
+        log::info!("forwarding from row {position} of {newest}");
+        Ok(Run {
+            dispatcher,
+            begun: now,
+            events: Vec::new(),
+            contents: BTreeMap::new(),
+            queue: VecDeque::new(),
+            flushes: Vec::new(),
+            next_poll: now,
+            next_checkpoint: now + CHECKPOINT_EVERY,
+            ended: ("not connected yet".to_owned(), now),
+            sent: 0,
+            storage: Storage::Ok,
+            read_failures: 0,
+            parts,
+        })
+    }
+
+    /// Until it is told to stop. `flushes`: callers that wait already.
+    pub fn run(mut self, flushes: Vec<(i64, Sender<()>)>) {
+        self.flushes = flushes;
+        let mut sending = 0;
+        loop {
+            if sending == 0 {
+                self.receive();
+                self.look_for_commits();
+            }
+            match self.dispatcher.next(self.begun.elapsed()) {
+                Action::Send { ticket, possible_duplicate } => {
+                    self.prepare(ticket, possible_duplicate);
+                    sending = (sending + 1) % HAND_OVER;
+                    if sending != 0 {
+                        continue;
+                    }
+                    self.hand_over();
+                }
+                action => {
+                    sending = 0;
+                    self.hand_over();
+                    match action {
+                        Action::Connect(session) => self.connect(session),
+                        Action::Disconnect(until) => {
+                            // What the adapter did not take is not for the next session: it is read again.
+                            self.queue.clear();
+                            self.parts.broker.disconnect(self.begun + until);
+                        }
+                        Action::Read(query) => self.read(&query),
+                        Action::Write(batch) => self.write(batch),
+                        Action::Ping => self.parts.broker.ping(),
+                        Action::Wait(until) => self.wait(until.map(|until| self.begun + until)),
+                        Action::Send { .. } => {}
+                        Action::Stop => break,
+                    }
+                }
+            }
+        }
+        self.publish(Role::Stopped);
+    }
+
+    /// Passes on what adapter and application said.
+    fn receive(&mut self) {
+        let mut events = std::mem::take(&mut self.events);
+        self.parts.shared.mailbox.take(&mut events);
+        if !events.is_empty() {
+            // Time goes by between the last step and a word: the dispatcher counts from when it is told.
+            self.dispatcher.advance(self.begun.elapsed());
+        }
+        for event in events.drain(..) {
+            match event {
+                Event::Settled(ticket, outcome) => self.dispatcher.settled(ticket, outcome),
+                Event::Up(session, limits) => {
+                    log::info!("session {session} is up");
+                    self.dispatcher.up(session, limits);
+                }
+                Event::Alive(session) => self.dispatcher.alive(session),
+                Event::Down(session, why) => self.down(session, why),
+                Event::TryNow => self.dispatcher.try_now(),
+                Event::Command(command) => self.obey(command),
+            }
+        }
+        self.events = events;
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Pause => self.dispatcher.pause(),
+            Command::Resume => self.dispatcher.resume(),
+            Command::Stop(until) => self.dispatcher.stop(until.saturating_duration_since(self.begun)),
+            Command::Flush(done) => match self.parts.store.newest() {
+                Ok(newest) => {
+                    self.dispatcher.committed();
+                    self.flushes.push((newest, done));
+                }
+                // The caller's end is told by the drop, and looks at the reason itself.
+                Err(error) => self.trouble(&error),
+            },
+        }
+    }
+
+    fn connect(&mut self, session: u64) {
+        log::debug!("beginning session {session}");
+        self.parts.broker.connect(Link::new(session, self.parts.shared.mailbox.clone()));
+    }
+
+    fn down(&mut self, session: u64, why: Down) {
+        let current = self.dispatcher.is_current(session);
+        let (ending, why) = match why {
+            Down::Unreachable(cause) => (Ending::Unreachable, chain(&*cause)),
+            Down::Refused(cause) => (Ending::Refused, chain(&*cause)),
+            Down::Recycled => (Ending::Recycled, "the adapter wanted a fresh session".to_owned()),
+        };
+        if current {
+            match ending {
+                Ending::Recycled => log::debug!("session {session} ended: {why}"),
+                _ if self.ended.0 == why => log::debug!("session {session}: {why}"),
+                _ => log::warn!("session {session} ended: {why}; messages are kept"),
+            }
+            self.ended = (why, Instant::now());
+        }
+        self.dispatcher.down(session, ending);
+        if current {
+            // What the adapter did not take belongs to the session that is over.
+            self.queue.clear();
+        }
+    }
+
+    /// Notices what other connections committed, by `PRAGMA data_version`; and within the process by a word.
+    fn look_for_commits(&mut self) {
+        let told = self.parts.shared.mailbox.take_committed();
+        let now = Instant::now();
+        if !told && now < self.next_poll {
+            return;
+        }
+        self.next_poll = now + self.parts.settings.poll_interval;
+        match self.parts.store.changed() {
+            Ok(moved) if told || moved => self.dispatcher.committed(),
+            Ok(_) => {}
+            Err(error) => self.trouble(&error),
+        }
+        if now >= self.next_checkpoint {
+            self.next_checkpoint = now + CHECKPOINT_EVERY;
+            if let Err(error) = self.parts.store.checkpoint() {
+                log::debug!("no checkpoint this time: {error}");
+            }
+        }
+    }
+
+    fn read(&mut self, query: &Query) {
+        let done = match query {
+            Query::Fresh { after, rows, bytes, lanes } => self.read_fresh(query, (*after, *rows, *bytes, *lanes)),
+            Query::Again { after, rows } => {
+                self.parts.store.read_again(*after, *rows).map(|rows| self.dispatcher.found(query, rows, 0))
+            }
+            Query::Lane { lane, after, rows } => {
+                self.parts.store.read_lane(lane, *after, *rows).map(|rows| self.dispatcher.found(query, rows, 0))
+            }
+            Query::Lanes { after, rows } => {
+                let lanes = self.parts.store.read_lanes(after.as_ref(), *rows);
+                lanes.map(|lanes| self.dispatcher.lanes_found(query, lanes))
+            }
+        };
+        match done {
+            Ok(()) => {
+                self.read_failures = 0;
+                if self.storage != Storage::Ok && self.storage != Storage::Full {
+                    self.storage = Storage::Ok;
+                }
+            }
+            Err(error) => {
+                self.trouble(&error);
+                self.read_failures = self.read_failures.saturating_add(1);
+                self.wait(Some(Instant::now() + Duration::from_millis(50 << self.read_failures.min(6))));
+            }
+        }
+    }
+
+    fn read_fresh(
+        &mut self,
+        query: &Query,
+        (after, rows, bytes, lanes): (i64, usize, usize, bool),
+    ) -> Result<(), Error> {
+        let newest = self.parts.store.newest()?;
+        let found = self.parts.store.read_fresh(after, rows, bytes, lanes, self.parts.settings.max_payload)?;
+        let mut rows = Vec::with_capacity(found.len());
+        for (row, content) in found {
+            self.contents.insert(row.id, content);
+            rows.push(row);
+        }
+        self.dispatcher.found(query, rows, newest);
+        // Rows that were passed over without being sent leave their messages behind.
+        self.contents = self.contents.split_off(&self.dispatcher.first_fresh());
+        Ok(())
+    }
+
+    /// Makes a delivery of the row, or settles it where there is nothing to deliver.
+    fn prepare(&mut self, ticket: Ticket, possible_duplicate: bool) {
+        let content = match self.contents.remove(&ticket.row) {
+            Some(content) => Ok(Some(content)),
+            None => self
+                .parts
+                .store
+                .load(ticket.row, self.parts.settings.max_payload)
+                .map(|found| found.map(|(_, content)| content)),
+        };
+        match content {
+            Ok(Some(Content::Message(id, message))) => {
+                let receipt = Receipt::new(ticket, self.parts.shared.mailbox.clone());
+                self.queue.push_back(Delivery::new(id, possible_duplicate, *message, receipt));
+            }
+            Ok(Some(Content::Spoiled(reason))) => {
+                let refusal = Refusal::new(Verdict::Never, reason);
+                self.dispatcher.settled(ticket, Outcome::Refused(refusal));
+            }
+            Ok(None) => self.dispatcher.vanished(ticket),
+            Err(error) => {
+                self.trouble(&error);
+                self.dispatcher.settled(ticket, Outcome::NotDelivered);
+            }
+        }
+    }
+
+    fn hand_over(&mut self) {
+        if !self.queue.is_empty() {
+            self.parts.broker.send(&mut self.queue);
+        }
+    }
+
+    fn write(&mut self, batch: Batch) {
+        let purge = Purge { retention: self.parts.settings.retention, upto: self.dispatcher.position() };
+        let written = match self.parts.gate.wait(PATIENCE) {
+            Ok(_turn) => self.parts.store.settle(&batch, now_ms(), Some(purge)),
+            Err(_) => {
+                self.storage = Storage::Busy;
+                return self.dispatcher.not_written(batch);
+            }
+        };
+        match written {
+            Ok(settled) => {
+                self.storage = Storage::Ok;
+                self.sent += batch.settlements.iter().filter(|s| s.fate == Fate::Sent).count() as u64;
+                self.dispatcher.written(&batch);
+                settled.failed.into_iter().for_each(|id| self.tell_failed(id));
+                self.flushed();
+            }
+            Err(error) => {
+                self.trouble(&error);
+                self.dispatcher.not_written(batch);
+            }
+        }
+    }
+
+    fn tell_failed(&self, id: i64) {
+        match self.parts.store.failed(id) {
+            Ok(Some(row)) => {
+                let failed = FailedMessage::from(row);
+                log::warn!("message {} for topic {:?} is parked as FAILED: {}", failed.id, failed.topic, failed.reason);
+                if let Some(on_failed) = &self.parts.on_failed {
+                    on_failed(&failed);
+                }
+            }
+            Ok(None) => {}
+            Err(error) => log::warn!("row {id} is parked as FAILED, and cannot be read: {error}"),
+        }
+    }
+
+    /// Tells those whose messages are settled by now.
+    fn flushed(&mut self) {
+        if self.flushes.is_empty() {
+            return self.dispatcher.hurry(false);
+        }
+        // First what they may look at when they are told.
+        self.publish(Role::Active);
+        let (dispatcher, store) = (&self.dispatcher, &self.parts.store);
+        self.flushes.retain(|(target, done)| {
+            let pending = dispatcher
+                .settled_to(*target)
+                .is_none_or(|position| store.is_pending(position, *target).unwrap_or(true));
+            if !pending {
+                let _ = done.try_send(()); // the caller may have given up
+            }
+            pending
+        });
+        self.dispatcher.hurry(!self.flushes.is_empty());
+    }
+
+    fn wait(&mut self, until: Option<Instant>) {
+        self.flushed();
+        self.publish(Role::Active);
+        let mut until = until.map_or(self.next_poll, |until| until.min(self.next_poll));
+        if !self.queue.is_empty() {
+            until = until.min(Instant::now() + LEFT_OVER);
+        }
+        match self.parts.woken.recv_deadline(until) {
+            // The mailbox lives as long as this does, so its sender does too.
+            Ok(()) | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+        }
+    }
+
+    fn trouble(&mut self, error: &Error) {
+        let storage = Storage::of(error);
+        if self.storage != storage && storage != Storage::Busy {
+            log::warn!("{}", chain(error));
+        }
+        self.storage = storage;
+    }
+
+    fn publish(&self, role: Role) {
+        let dispatcher = &self.dispatcher;
+        self.parts.shared.update(|view| {
+            view.role = role;
+            view.link = self.link();
+            let closed = || dispatcher.closed_topics().map(|(topic, reason)| ClosedTopic::new(topic, reason));
+            if !view.closed_topics.is_empty() || closed().next().is_some() {
+                view.closed_topics = closed().collect();
+            }
+            view.storage.clone_from(&self.storage);
+            view.progress = Some(Progress {
+                cursor: dispatcher.cursor(),
+                position: dispatcher.position(),
+                taken: dispatcher.taken(),
+                in_flight: dispatcher.in_flight(),
+                unwritten: dispatcher.unwritten(),
+            });
+            view.sent = self.sent;
+            view.reconnects = dispatcher.sessions().saturating_sub(1);
+        });
+    }
+
+    fn link(&self) -> LinkState {
+        let why = || self.ended.0.clone();
+        match self.dispatcher.session() {
+            _ if self.dispatcher.is_paused() => LinkState::Paused,
+            Session::Up { .. } if self.dispatcher.all_topics_shut() => {
+                LinkState::Refused { why: "the broker has closed every topic that was tried".to_owned() }
+            }
+            Session::Up { .. } => LinkState::Up,
+            Session::Down { .. } | Session::Connecting { .. } if self.dispatcher.was_refused() => {
+                LinkState::Refused { why: why() }
+            }
+            Session::Down { until } if self.dispatcher.session_number() > 0 => {
+                LinkState::Offline { since: self.ended.1, next_try: self.begun + *until, why: why() }
+            }
+            Session::Down { .. } | Session::Connecting { .. } | Session::Closing { .. } => LinkState::Connecting,
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! What the forwarder's thread lets others see.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use super::Mailbox;
+use crate::status::{ClosedTopic, LinkState, Role, Status, Storage};
+
+pub(crate) struct Shared {
+    pub mailbox: Arc<Mailbox>,
+    view: Mutex<View>,
+    panicked: OnceLock<String>,
+}
+
+/// As of the last time that the thread had nothing to do, or something changed.
+#[derive(Clone, Debug)]
+pub(crate) struct View {
+    pub role: Role,
+    pub link: LinkState,
+    pub closed_topics: Vec<ClosedTopic>,
+    pub storage: Storage,
+    pub progress: Option<Progress>,
+    pub sent: u64,
+    pub reconnects: u64,
+}
+
+/// How far an active forwarder has come.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Progress {
+    /// New rows were read up to here.
+    pub cursor: i64,
+    /// Every row up to here is settled, waiting or held.
+    pub position: i64,
+    /// New rows in memory, not settled.
+    pub taken: usize,
+    pub in_flight: usize,
+    /// Rows that wait or are held and do not stand so in the table yet, less those that still do and are settled.
+    pub unwritten: i64,
+}
+
+impl Shared {
+    pub fn new(mailbox: Arc<Mailbox>, role: Role) -> Self {
+        let view = View {
+            role,
+            link: LinkState::Connecting,
+            closed_topics: Vec::new(),
+            storage: Storage::Ok,
+            progress: None,
+            sent: 0,
+            reconnects: 0,
+        };
+        Shared { mailbox, view: Mutex::new(view), panicked: OnceLock::new() }
+    }
+
+    pub fn update(&self, change: impl FnOnce(&mut View)) {
+        change(&mut self.view.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    pub fn view(&self) -> View {
+        self.view.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn status(&self) -> Status {
+        let View { role, link, closed_topics, storage, .. } = self.view();
+        Status { role, link, closed_topics, storage, failed: self.panicked.get().cloned() }
+    }
+
+    pub fn panicked(&self) -> Option<&str> {
+        self.panicked.get().map(String::as_str)
+    }
+
+    pub fn set_panicked(&self, said: String) {
+        let _ = self.panicked.set(said);
+    }
+}

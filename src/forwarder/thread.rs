@@ -1,0 +1,145 @@
+//! The forwarder's thread: waits until it is the only one, then runs.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::lock::ForwarderLock;
+use super::run::{Parts, Run};
+use super::{Command, Event};
+use crate::Error;
+use crate::error::chain;
+use crate::status::{Role, Storage};
+
+/// How often a forwarder that stands by tries to become the active one.
+const TAKE_OVER_EVERY: Duration = Duration::from_secs(1);
+
+/// Starts it. The channel is disconnected when the thread has come to its end.
+///
+/// # Errors
+/// [`Error::Io`] if the operating system has no thread for it.
+pub(crate) fn start(database: PathBuf, parts: Parts) -> Result<Receiver<()>, Error> {
+    let (end, ended) = bounded(0);
+    let path = database.clone();
+    thread::Builder::new()
+        .name("edge-outbox".to_owned())
+        .spawn(move || live(database, parts, end))
+        .map_err(|source| Error::Io { path, source })?;
+    Ok(ended)
+}
+
+fn live(database: PathBuf, mut parts: Parts, end: Sender<()>) {
+    let shared = parts.shared.clone();
+    let lived = catch_unwind(AssertUnwindSafe(|| {
+        if let Some((lock, standing)) = stand_by(&database, &mut parts) {
+            forward(&mut parts, standing);
+            drop(lock);
+        }
+    }));
+    if let Err(panic) = lived {
+        let said = said(&*panic);
+        log::error!("the forwarder panicked, messages are kept and not sent: {said}");
+        shared.set_panicked(said);
+    }
+    shared.update(|view| {
+        view.role = Role::Stopped;
+        view.progress = None;
+    });
+    // Dropping the broker may run an adapter's own code, and those who wait should know the end of that too.
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(parts))) {
+        shared.set_panicked(said(&*panic));
+    }
+    drop(end);
+}
+
+/// What was asked for while there was nobody to do it.
+#[derive(Default)]
+struct Standing {
+    paused: bool,
+    flushes: Vec<(i64, Sender<()>)>,
+}
+
+/// Waits for the lock; `None` when it was told to stop first.
+fn stand_by(database: &std::path::Path, parts: &mut Parts) -> Option<(ForwarderLock, Standing)> {
+    let mut standing = Standing::default();
+    let mut events = Vec::new();
+    let mut next_try = Instant::now();
+    loop {
+        if Instant::now() >= next_try {
+            next_try = Instant::now() + TAKE_OVER_EVERY;
+            match ForwarderLock::try_take(database) {
+                Ok(Some(lock)) => return Some((lock, standing)),
+                Ok(None) => {
+                    parts.shared.update(|view| {
+                        if view.role != Role::Standby {
+                            log::info!("another forwarder has {}: standing by", database.display());
+                        }
+                        view.role = Role::Standby;
+                    });
+                }
+                Err(error) => {
+                    let why = chain(&error);
+                    log::warn!("cannot tell whether another forwarder runs: {why}");
+                    parts.shared.update(|view| view.storage = Storage::Failing(why));
+                }
+            }
+        }
+        let until = if standing.flushes.is_empty() { next_try } else { Instant::now() + parts.settings.poll_interval };
+        let _ = parts.woken.recv_deadline(until.min(next_try));
+        parts.shared.mailbox.take_committed();
+        parts.shared.mailbox.take(&mut events);
+        for event in events.drain(..) {
+            match event {
+                Event::Command(Command::Stop(_)) => return None,
+                Event::Command(Command::Pause) => standing.paused = true,
+                Event::Command(Command::Resume) => standing.paused = false,
+                Event::Command(Command::Flush(done)) => {
+                    if let Ok(newest) = parts.store.newest() {
+                        standing.flushes.push((newest, done));
+                    }
+                }
+                Event::Settled(..) | Event::Up(..) | Event::Alive(_) | Event::Down(..) | Event::TryNow => {}
+            }
+        }
+        // The other forwarder settles; this one sees it in the table.
+        let store = &parts.store;
+        standing.flushes.retain(|(target, done)| {
+            let position = store.position().unwrap_or(0);
+            let pending = store.is_pending(position, *target).unwrap_or(true);
+            if !pending {
+                let _ = done.try_send(());
+            }
+            pending
+        });
+    }
+}
+
+/// Forwards until told to stop. A database that cannot be read yet is tried again.
+fn forward(parts: &mut Parts, standing: Standing) {
+    let Standing { paused, flushes } = standing;
+    let mut events = Vec::new();
+    loop {
+        match Run::new(parts, paused) {
+            Ok(run) => return run.run(flushes),
+            Err(error) => {
+                let why = chain(&error);
+                log::warn!("cannot begin to forward: {why}");
+                parts.shared.update(|view| view.storage = Storage::of(&error));
+            }
+        }
+        let _ = parts.woken.recv_deadline(Instant::now() + TAKE_OVER_EVERY);
+        parts.shared.mailbox.take(&mut events);
+        if events.drain(..).any(|event| matches!(event, Event::Command(Command::Stop(_)))) {
+            return;
+        }
+    }
+}
+
+fn said(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without a word".to_owned())
+}

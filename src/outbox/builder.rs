@@ -1,0 +1,138 @@
+//! Opening an outbox.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use r2d2::Pool;
+use r2d2_sqlite::SqliteConnectionManager;
+use rusqlite::Connection;
+use scheduled_thread_pool::ScheduledThreadPool;
+
+use super::{Inner, Outbox};
+use crate::broker::Broker;
+use crate::forwarder::{Mailbox, OnFailed, Parts, Shared, start};
+use crate::gate::Gate;
+use crate::status::{FailedMessage, Role};
+use crate::store::{self, Store};
+use crate::{Error, Settings};
+
+/// Connections of the pool: one that writes, and one for whoever looks meanwhile.
+const CONNECTIONS: u32 = 2;
+
+/// Runs on each connection that the outbox opens.
+pub(crate) type OnConnect = Arc<dyn Fn(&mut Connection) -> rusqlite::Result<()> + Send + Sync>;
+
+/// What an [`Outbox`] is opened with. Made by [`Outbox::builder`].
+#[must_use = "nothing is opened before `open`"]
+pub struct Builder {
+    path: PathBuf,
+    settings: Settings,
+    broker: Option<Box<dyn Broker>>,
+    pool: Option<Pool<SqliteConnectionManager>>,
+    on_connect: Option<OnConnect>,
+    on_failed: Option<OnFailed>,
+}
+
+impl Builder {
+    pub(super) fn new(path: &Path) -> Self {
+        let path = path.to_owned();
+        Builder { path, settings: Settings::default(), broker: None, pool: None, on_connect: None, on_failed: None }
+    }
+
+    /// How messages are kept and forwarded. Defaults to [`Settings::default`].
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Where messages go. Without one this outbox only writes, and another one, in this process or in another,
+    /// forwards.
+    pub fn broker(mut self, broker: impl Broker) -> Self {
+        self.broker = Some(Box::new(broker));
+        self
+    }
+
+    /// The application's own pool, for [`Outbox::transaction`] and [`Outbox::connection`]. It must be on the same file.
+    /// Defaults to a small one of our own. The forwarder has a connection of its own in either case.
+    pub fn pool(mut self, pool: Pool<SqliteConnectionManager>) -> Self {
+        self.pool = Some(pool);
+        self
+    }
+
+    /// Runs on each connection that the outbox opens, before anything else: for keys of an encrypted database,
+    /// functions, `foreign_keys`. A pool given by [`pool`](Self::pool) opens its own.
+    pub fn on_connect(
+        mut self,
+        hook: impl Fn(&mut Connection) -> rusqlite::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        self.on_connect = Some(Arc::new(hook));
+        self
+    }
+
+    /// Is told of each message that is parked as FAILED, on the forwarder's thread, after it stands so in the table.
+    /// It should be quick, for nothing is forwarded meanwhile; a panic in it stops the forwarder.
+    pub fn on_failed(mut self, tell: impl Fn(&FailedMessage) + Send + 'static) -> Self {
+        self.on_failed = Some(Box::new(tell));
+        self
+    }
+
+    /// Opens the database, creates or upgrades the outbox in it in one transaction, and begins to forward.
+    ///
+    /// Tables of the application, `user_version` and `application_id` are left alone. The database is put into WAL
+    /// mode.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] with all that is wrong with them; [`Error::CannotOpen`], [`Error::NotADatabase`],
+    /// [`Error::ReadOnly`], [`Error::NotWal`], [`Error::NewerSchema`], [`Error::ForeignTable`], [`Error::Busy`]: the
+    /// file is then as it was.
+    pub fn open(self) -> Result<Outbox, Error> {
+        self.settings.check()?;
+        let on_connect = self.on_connect.unwrap_or_else(|| Arc::new(|_| Ok(())));
+        // On a plain connection first: a pool flattens errors, and takes its whole timeout to say them.
+        let mut connection = store::connect(&self.path)?;
+        on_connect(&mut connection)?;
+        store::prepare(&mut connection, &self.path, self.settings.busy_timeout)?;
+        let path = connection.path().map_or(self.path, PathBuf::from);
+        let pool = match self.pool {
+            Some(pool) => pool,
+            None => pool(&path, &self.settings, on_connect.clone()),
+        };
+
+        let (mailbox, woken) = Mailbox::new();
+        let role = if self.broker.is_some() { Role::Standby } else { Role::Writer };
+        let shared = Arc::new(Shared::new(mailbox, role));
+        let gate = Arc::new(Gate::new());
+        let check = self.broker.as_ref().and_then(|broker| broker.check());
+        let ended = match self.broker {
+            None => None,
+            Some(broker) => {
+                let store = Store::new(connection)?;
+                let (settings, on_failed) = (self.settings.clone(), self.on_failed);
+                let parts =
+                    Parts { broker, store, settings, shared: shared.clone(), woken, gate: gate.clone(), on_failed };
+                Some(start(path.clone(), parts)?)
+            }
+        };
+        let inner = Inner { path, settings: self.settings, pool, gate, shared, check, ended };
+        Ok(Outbox { inner: Arc::new(inner) })
+    }
+}
+
+fn pool(path: &Path, settings: &Settings, on_connect: OnConnect) -> Pool<SqliteConnectionManager> {
+    let busy_timeout = settings.busy_timeout;
+    let manager = SqliteConnectionManager::file(path).with_init(move |connection| {
+        on_connect(connection)?;
+        store::configure(connection, store::Role::Application { busy_timeout })
+    });
+    let helper = ScheduledThreadPool::builder().num_threads(1).thread_name_pattern("edge-outbox-pool").build();
+    Pool::builder()
+        .max_size(CONNECTIONS)
+        .min_idle(Some(0))
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_on_check_out(false)
+        .connection_timeout(busy_timeout)
+        .thread_pool(Arc::new(helper))
+        .error_handler(Box::new(r2d2::LoggingErrorHandler))
+        .build_unchecked(manager)
+}

@@ -1,0 +1,143 @@
+//! Looking at messages, and mending the failed ones.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::Outbox;
+use crate::Error;
+use crate::status::{FailedMessage, MessageState, Stats, StoredMessage};
+use crate::store::{self, Content, FailedRow, Stored};
+
+impl Outbox {
+    /// Figures. As fast with a million pending messages as with ten; only the waiting and the failed ones are counted.
+    ///
+    /// # Errors
+    /// [`Error::Pool`], [`Error::Sqlite`].
+    pub fn stats(&self) -> Result<Stats, Error> {
+        let view = self.inner.shared.view();
+        let connection = self.connection()?;
+        let newest = store::newest(&connection)?;
+        let waiting = signed(store::waiting_count(&connection)? + store::held_count(&connection)?);
+        let (ahead, position, unwritten, in_flight) = match view.progress {
+            Some(p) => ((newest - p.cursor).max(0) + p.taken as i64, p.position, p.unwritten, p.in_flight as u64),
+            None => {
+                let position = store::position(&connection)?;
+                (
+                    newest - position - signed(store::settled_above(&connection, position, SETTLED_AHEAD)?),
+                    position,
+                    0,
+                    0,
+                )
+            }
+        };
+        let oldest = store::oldest_pending(&connection, position)?.map(wall_clock);
+        Ok(Stats {
+            pending: u64::try_from(ahead + waiting + unwritten).unwrap_or(0),
+            waiting: u64::try_from(waiting).unwrap_or(0),
+            failed: store::failed_count(&connection)?,
+            sent: view.sent,
+            in_flight,
+            reconnects: view.reconnects,
+            oldest_pending: oldest
+                .map(|created_at| SystemTime::now().duration_since(created_at).unwrap_or(Duration::ZERO)),
+        })
+    }
+
+    /// At most `limit` failed messages with row ids greater than `after`, oldest first. Begin with 0, and go on with the
+    /// last one's.
+    ///
+    /// # Errors
+    /// [`Error::Pool`], [`Error::Sqlite`].
+    pub fn failed(&self, after: i64, limit: usize) -> Result<Vec<FailedMessage>, Error> {
+        let rows = store::failed(&*self.connection()?, after, limit)?;
+        Ok(rows.into_iter().map(FailedMessage::from).collect())
+    }
+
+    /// The message of that row id, whatever became of it; `None` where there is no such row (any more).
+    ///
+    /// # Errors
+    /// [`Error::Pool`], [`Error::Sqlite`].
+    pub fn message(&self, id: i64) -> Result<Option<StoredMessage>, Error> {
+        let stored = store::get(&*self.connection()?, id, self.inner.settings.max_payload)?;
+        Ok(stored.map(StoredMessage::from))
+    }
+
+    /// Makes the failed message of that row id pending again. It gets all its attempts back, and is sent soon.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchMessage`] if it is not a failed one; [`Error::Busy`], [`Error::Pool`], [`Error::Sqlite`].
+    pub fn retry(&self, id: i64) -> Result<(), Error> {
+        self.transaction(|tx| store::retry(tx, id))
+    }
+
+    /// Makes all failed messages pending again: how many there were.
+    ///
+    /// # Errors
+    /// [`Error::Busy`], [`Error::Pool`], [`Error::Sqlite`]; those before it are pending then.
+    pub fn retry_all(&self) -> Result<u64, Error> {
+        // In bites with a commit each, so that other writers get their turn in between.
+        let retried = store::retry_all(&*self.connection()?)?;
+        self.wake();
+        Ok(retried as u64)
+    }
+
+    /// Deletes the failed message of that row id for good. (Where it is the newest row of all, its content is deleted at
+    /// once and the row as soon as there is a newer one.)
+    ///
+    /// # Errors
+    /// [`Error::NoSuchMessage`] if it is not a failed one; [`Error::Busy`], [`Error::Pool`], [`Error::Sqlite`].
+    pub fn discard(&self, id: i64) -> Result<(), Error> {
+        self.transaction(|tx| store::discard(tx, id))
+    }
+}
+
+/// Rows above the stored position among which settled ones are looked for: the position is written every 1,000 rows,
+/// and behind the oldest unsettled one at most a window and a ledger may be settled.
+const SETTLED_AHEAD: usize = 12_000;
+
+impl From<FailedRow> for FailedMessage {
+    fn from(row: FailedRow) -> Self {
+        FailedMessage {
+            id: row.id,
+            topic: row.topic,
+            key: row.key,
+            reason: row.reason,
+            attempts: row.attempts,
+            size: row.size as u64,
+            created_at: wall_clock(row.created_at),
+            failed_at: wall_clock(row.failed_at),
+        }
+    }
+}
+
+impl From<Stored> for StoredMessage {
+    fn from(stored: Stored) -> Self {
+        StoredMessage {
+            id: stored.id,
+            state: match stored.status {
+                Some(store::Status::Pending) => MessageState::Pending,
+                Some(store::Status::Sent) => MessageState::Sent,
+                Some(store::Status::Failed) => MessageState::Failed,
+                None => MessageState::Damaged,
+            },
+            since: wall_clock(stored.status_at),
+            created_at: wall_clock(stored.created_at),
+            attempts: stored.attempts,
+            last_error: stored.last_error,
+            held_by: stored.held_by,
+            size: stored.size as u64,
+            message: match stored.content {
+                Content::Message(_, message) => Ok(*message),
+                Content::Spoiled(why) => Err(why),
+            },
+        }
+    }
+}
+
+fn wall_clock(unix_ms: i64) -> SystemTime {
+    let since_1970 = Duration::from_millis(u64::try_from(unix_ms).unwrap_or(0));
+    UNIX_EPOCH.checked_add(since_1970).unwrap_or(UNIX_EPOCH)
+}
+
+fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,269 @@
+//! The [`Outbox`]: what an application holds.
+
+mod builder;
+mod messages;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
+use r2d2::{Pool, PooledConnection};
+use r2d2_sqlite::SqliteConnectionManager;
+use rusqlite::{Transaction, TransactionBehavior};
+
+pub use builder::Builder;
+
+use crate::broker::{Broker, Check};
+use crate::forwarder::{Command, Event, Shared};
+use crate::gate::{Gate, NoTurn};
+use crate::status::Status;
+use crate::{Error, Message, MessageId, Settings, store};
+
+/// What [`Drop`] grants the forwarder to come to a polite end.
+const DROP_PATIENCE: Duration = Duration::from_secs(1);
+/// The part of its time that a shutdown gives to acknowledgements; the rest is for writing them down.
+const SHUTDOWN_SHARE: f64 = 0.8;
+
+/// The outbox of one database.
+///
+/// Cheap to clone; all clones are the same outbox. It stops forwarding when [`shutdown`](Self::shutdown) is called or
+/// the last clone is dropped, which waits at most a second.
+#[derive(Clone)]
+pub struct Outbox {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    /// As SQLite writes it: absolute, links resolved.
+    path: PathBuf,
+    settings: Settings,
+    pool: Pool<SqliteConnectionManager>,
+    gate: Arc<Gate>,
+    shared: Arc<Shared>,
+    check: Option<Check>,
+    /// Disconnected when the forwarder's thread has come to its end; none where there is no forwarder.
+    ended: Option<Receiver<()>>,
+}
+
+impl Outbox {
+    /// Opens the outbox in the database at `path`, with default settings, and forwards to `broker`.
+    ///
+    /// # Errors
+    /// As [`Builder::open`].
+    pub fn open(path: impl AsRef<Path>, broker: impl Broker) -> Result<Self, Error> {
+        Self::builder(path).broker(broker).open()
+    }
+
+    /// Begins to open the outbox in the database at `path`. The file is created if it does not exist.
+    pub fn builder(path: impl AsRef<Path>) -> Builder {
+        Builder::new(path.as_ref())
+    }
+
+    /// Writes `message` in the caller's own transaction: it is sent after the commit, and is gone after a rollback.
+    ///
+    /// One INSERT into the table `outbox`; nothing else is touched. The forwarder notices the commit within
+    /// [`Settings::poll_interval`], or at once after [`commit`](Self::commit) or [`wake`](Self::wake).
+    ///
+    /// Begin transactions as [IMMEDIATE](TransactionBehavior::Immediate): with a forwarder beside it, a deferred one
+    /// that reads first may not be allowed to write any more.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] and [`Error::Unacceptable`] for the message; [`Error::Snapshot`], [`Error::Busy`],
+    /// [`Error::DiskFull`], [`Error::OtherDatabase`] for the transaction; [`Error::Panicked`]. The message is then
+    /// not in the transaction, which can go on or be rolled back.
+    pub fn enqueue(&self, transaction: &impl InTransaction, message: &Message) -> Result<MessageId, Error> {
+        self.alive()?;
+        let connection: &rusqlite::Connection = transaction;
+        let found = connection.path().unwrap_or_default();
+        if Path::new(found) != self.inner.path {
+            return Err(Error::OtherDatabase { expected: self.inner.path.clone(), found: found.into() });
+        }
+        if let Some(check) = &self.inner.check {
+            check(message).map_err(Error::Unacceptable)?;
+        }
+        store::enqueue(connection, message, self.inner.settings.max_payload)
+    }
+
+    /// Runs `work` in an IMMEDIATE transaction, commits it if it answers `Ok`, and wakes the forwarder. With `Err`, or
+    /// a panic, it is rolled back.
+    ///
+    /// Writers of this process take turns in front of SQLite's own lock, which is faster and fairer than its waiting.
+    ///
+    /// ```
+    /// # use edge_outbox::{Message, Outbox, broker::InProcess};
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let outbox = Outbox::open(folder.path().join("station.db"), InProcess::new())?;
+    /// # outbox.transaction(|tx| -> Result<(), edge_outbox::Error> {
+    /// #     tx.execute_batch("CREATE TABLE reading (value REAL)").map_err(edge_outbox::Error::from)
+    /// # })?;
+    /// let id = outbox.transaction(|tx| -> Result<_, edge_outbox::Error> {
+    ///     tx.execute("INSERT INTO reading (value) VALUES (?1)", [21.5])?;
+    ///     outbox.enqueue(tx, &Message::text("weather/roof", "21.5"))
+    /// })?;
+    /// # Ok::<(), edge_outbox::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// What `work` answers; and [`Error::Nested`], [`Error::Busy`], [`Error::Pool`], [`Error::MaybeCommitted`],
+    /// [`Error::Panicked`].
+    pub fn transaction<T, E: From<Error>>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T, E>) -> Result<T, E> {
+        self.alive()?;
+        let turn = self.inner.gate.wait(self.inner.settings.busy_timeout).map_err(|no_turn| match no_turn {
+            NoTurn::Nested => Error::Nested,
+            NoTurn::TimedOut => Error::Busy(store::busy()),
+        })?;
+        let mut connection = self.connection()?;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(Error::from)?;
+        let value = work(&transaction)?;
+        commit(transaction)?;
+        drop(turn);
+        self.wake();
+        Ok(value)
+    }
+
+    /// Commits the caller's own transaction and wakes the forwarder.
+    ///
+    /// # Errors
+    /// [`Error::Busy`]: nothing was written. [`Error::MaybeCommitted`]: look before doing it again.
+    pub fn commit(&self, transaction: Transaction<'_>) -> Result<(), Error> {
+        commit(transaction)?;
+        self.wake();
+        Ok(())
+    }
+
+    /// Tells the forwarder that something was committed. Never needed, since it looks every
+    /// [`Settings::poll_interval`]; it saves that wait.
+    pub fn wake(&self) {
+        self.inner.shared.mailbox.committed();
+    }
+
+    /// A connection to the database from the pool, for the application's own use.
+    ///
+    /// # Errors
+    /// [`Error::Pool`] if there is none within [`Settings::busy_timeout`].
+    pub fn connection(&self) -> Result<PooledConnection<SqliteConnectionManager>, Error> {
+        self.inner.pool.get().map_err(Error::Pool)
+    }
+
+    /// Waits until everything that is committed now is settled: acknowledged, or parked as FAILED.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`], and sending goes on; [`Error::NoBroker`], [`Error::Stopped`], [`Error::Panicked`].
+    pub fn flush(&self, timeout: Duration) -> Result<(), Error> {
+        let (done, told) = bounded(1);
+        self.command(Command::Flush(done))?;
+        match told.recv_timeout(timeout) {
+            Ok(()) => Ok(()),
+            Err(RecvTimeoutError::Timeout) => Err(Error::TimedOut { what: "flush", after: timeout }),
+            Err(RecvTimeoutError::Disconnected) => Err(self.alive().err().unwrap_or(Error::Stopped)),
+        }
+    }
+
+    /// Ends the session with the broker politely and begins no other until [`resume`](Self::resume). Messages are kept
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::NoBroker`], [`Error::Stopped`], [`Error::Panicked`].
+    pub fn pause(&self) -> Result<(), Error> {
+        self.command(Command::Pause)
+    }
+
+    /// Goes on after [`pause`](Self::pause).
+    ///
+    /// # Errors
+    /// [`Error::NoBroker`], [`Error::Stopped`], [`Error::Panicked`].
+    pub fn resume(&self) -> Result<(), Error> {
+        self.command(Command::Resume)
+    }
+
+    /// How the forwarder stands, at most [`Settings::poll_interval`] ago. Asks neither the database nor the network.
+    pub fn status(&self) -> Status {
+        self.inner.shared.status()
+    }
+
+    /// Stops forwarding: no new message is sent, those in flight are given most of `timeout` to be acknowledged, what
+    /// came is written down, and the session ends politely. What was not acknowledged is sent by the next forwarder.
+    ///
+    /// Messages can still be enqueued afterwards. Calling it twice is no error.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`] when the forwarder's thread is still not done, because the disk does not answer: it is left
+    /// behind. [`Error::Panicked`].
+    pub fn shutdown(&self, timeout: Duration) -> Result<(), Error> {
+        let Some(ended) = &self.inner.ended else { return Ok(()) };
+        let begun = Instant::now();
+        let politely = begun.checked_add(timeout.mul_f64(SHUTDOWN_SHARE)).unwrap_or(begun);
+        self.inner.shared.mailbox.post(Event::Command(Command::Stop(politely)));
+        let until = begun.checked_add(timeout).unwrap_or(begun);
+        match ended.recv_deadline(until) {
+            Err(RecvTimeoutError::Timeout) => Err(Error::TimedOut { what: "shutdown", after: timeout }),
+            _ => self.alive(),
+        }
+    }
+
+    /// The database's file, as SQLite names it: absolute, links resolved.
+    pub fn path(&self) -> &Path {
+        &self.inner.path
+    }
+
+    /// The settings that it was opened with.
+    pub fn settings(&self) -> &Settings {
+        &self.inner.settings
+    }
+
+    /// A forwarder that panicked is seen by every caller.
+    fn alive(&self) -> Result<(), Error> {
+        self.inner.shared.panicked().map_or(Ok(()), |said| Err(Error::Panicked(said.to_owned())))
+    }
+
+    fn command(&self, command: Command) -> Result<(), Error> {
+        self.alive()?;
+        let ended = self.inner.ended.as_ref().ok_or(Error::NoBroker)?;
+        if ended.try_recv() == Err(crossbeam_channel::TryRecvError::Disconnected) {
+            return Err(self.alive().err().unwrap_or(Error::Stopped));
+        }
+        self.inner.shared.mailbox.post(Event::Command(command));
+        Ok(())
+    }
+}
+
+fn commit(transaction: Transaction<'_>) -> Result<(), Error> {
+    transaction.commit().map_err(|error| match Error::from(error) {
+        Error::Busy(error) => Error::Busy(error),
+        Error::Snapshot(error) | Error::DiskFull(error) | Error::Sqlite(error) => Error::MaybeCommitted(error),
+        other => other,
+    })
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(ended) = &self.ended {
+            let politely = Instant::now() + DROP_PATIENCE.mul_f64(SHUTDOWN_SHARE);
+            self.shared.mailbox.post(Event::Command(Command::Stop(politely)));
+            if ended.recv_timeout(DROP_PATIENCE) == Err(RecvTimeoutError::Timeout) {
+                log::warn!("the forwarder is still busy after {DROP_PATIENCE:?}: left behind");
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outbox").field("path", &self.inner.path).field("status", &self.status()).finish_non_exhaustive()
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for rusqlite::Transaction<'_> {}
+    impl Sealed for rusqlite::Savepoint<'_> {}
+}
+
+/// A connection with an open transaction: rusqlite's [`Transaction`] or [`Savepoint`](rusqlite::Savepoint). That a
+/// message is written in one stands in the type.
+pub trait InTransaction: std::ops::Deref<Target = rusqlite::Connection> + sealed::Sealed {}
+
+impl InTransaction for Transaction<'_> {}
+impl InTransaction for rusqlite::Savepoint<'_> {}

@@ -1,0 +1,193 @@
+//! What an outbox tells of itself.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use rusqlite::ErrorCode;
+
+use crate::{Error, Message, MessageId};
+
+/// How the forwarder stands, from [`Outbox::status`](crate::Outbox::status).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Status {
+    /// What this outbox is for its database.
+    pub role: Role,
+    /// The session with the broker. Only an [`Active`](Role::Active) forwarder has one.
+    pub link: LinkState,
+    /// Topics that the broker closed to us, at most 1,024. They are tried again by themselves.
+    pub closed_topics: Vec<ClosedTopic>,
+    /// How the database takes what the forwarder writes.
+    pub storage: Storage,
+    /// What forwarder or adapter said when it panicked. Every call answers
+    /// [`Error::Panicked`](crate::Error::Panicked) from then on.
+    pub failed: Option<String>,
+}
+
+/// Who forwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Role {
+    /// This outbox was opened without a broker: it only writes.
+    Writer,
+    /// Another forwarder has the database; this one takes over when that one ends.
+    Standby,
+    /// This one forwards.
+    Active,
+    /// It was shut down.
+    Stopped,
+}
+
+/// The session with the broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LinkState {
+    /// On its way.
+    Connecting,
+    /// It stands.
+    Up,
+    /// The broker cannot be reached. Nothing is charged to any message.
+    Offline {
+        /// Since when there is no session.
+        since: Instant,
+        /// When the next one is tried.
+        next_try: Instant,
+        /// Why the last one ended or could not be had.
+        why: String,
+    },
+    /// The broker does not want this client: credentials, certificate, not allowed. Or it lets us in and has closed
+    /// every topic that was tried.
+    Refused {
+        /// Its words.
+        why: String,
+    },
+    /// [`Outbox::pause`](crate::Outbox::pause) was called.
+    Paused,
+}
+
+/// A topic that the broker closed to us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClosedTopic {
+    /// Its name.
+    pub topic: String,
+    /// The broker's words.
+    pub reason: String,
+}
+
+impl ClosedTopic {
+    pub(crate) fn new(topic: &str, reason: &str) -> Self {
+        ClosedTopic { topic: topic.to_owned(), reason: reason.to_owned() }
+    }
+}
+
+/// How the database takes what the forwarder writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Storage {
+    /// As it should.
+    Ok,
+    /// Another connection keeps it locked.
+    Busy,
+    /// There is no space left.
+    Full,
+    /// SQLite found it damaged: stop the program, keep a copy, and recover it with the shell's `.recover`.
+    Damaged(String),
+    /// It answers with another error; tried again by itself.
+    Failing(String),
+}
+
+impl Storage {
+    pub(crate) fn of(error: &Error) -> Self {
+        let words = || crate::error::chain(error);
+        match error {
+            Error::Busy(_) => Storage::Busy,
+            Error::DiskFull(_) => Storage::Full,
+            Error::Sqlite(e)
+                if matches!(e.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)) =>
+            {
+                Storage::Damaged(words())
+            }
+            _ => Storage::Failing(words()),
+        }
+    }
+}
+
+/// Figures, from [`Outbox::stats`](crate::Outbox::stats).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Messages committed and not yet settled.
+    pub pending: u64,
+    /// Of these, the ones that wait: refused for a while, or behind one that was, or of a closed topic.
+    pub waiting: u64,
+    /// Messages parked as FAILED.
+    pub failed: u64,
+    /// Messages that this forwarder wrote down as SENT since it was opened.
+    pub sent: u64,
+    /// Messages handed to the broker and not yet settled.
+    pub in_flight: u64,
+    /// Sessions after the first one.
+    pub reconnects: u64,
+    /// How long ago, by the wall clock, the oldest pending message was enqueued; 0 where the clock went back since.
+    pub oldest_pending: Option<Duration>,
+}
+
+/// A message that was parked as FAILED.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FailedMessage {
+    /// Its name; [`MessageId::row`] is what [`Outbox::retry`](crate::Outbox::retry) takes.
+    pub id: MessageId,
+    /// Where it was to go.
+    pub topic: String,
+    /// Its key.
+    pub key: Option<String>,
+    /// Why it was parked.
+    pub reason: String,
+    /// Sendings that were settled.
+    pub attempts: u32,
+    /// Bytes on the wire, about: topic, key, headers, content type, payload.
+    pub size: u64,
+    /// When it was enqueued, by the wall clock of that time.
+    pub created_at: SystemTime,
+    /// When it was parked, by the wall clock of that time.
+    pub failed_at: SystemTime,
+}
+
+/// A message as it stands in the table, from [`Outbox::message`](crate::Outbox::message).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoredMessage {
+    /// Its name.
+    pub id: MessageId,
+    /// What became of it so far.
+    pub state: MessageState,
+    /// When it took that state, by the wall clock of that time.
+    pub since: SystemTime,
+    /// When it was enqueued, by the wall clock of that time.
+    pub created_at: SystemTime,
+    /// Sendings that were settled.
+    pub attempts: u32,
+    /// The last reason for which it was refused or parked.
+    pub last_error: Option<String>,
+    /// What it waits behind: `key ` and a key, or `topic ` and a topic.
+    pub held_by: Option<String>,
+    /// Bytes on the wire, about: topic, key, headers, content type, payload.
+    pub size: u64,
+    /// The message; or why there is none that could be sent, in words.
+    pub message: Result<Message, String>,
+}
+
+/// What became of a message so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum MessageState {
+    /// It is to be sent.
+    Pending,
+    /// The broker acknowledged it.
+    Sent,
+    /// It is parked until somebody retries or discards it.
+    Failed,
+    /// The row says none of these: somebody or something wrote over it. It will be parked.
+    Damaged,
+}

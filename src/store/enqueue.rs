@@ -1,0 +1,70 @@
+//! Writing a message into the application's transaction.
+
+use std::cell::Cell;
+use std::hash::{BuildHasher, RandomState};
+use std::process;
+
+use rusqlite::{Connection, ToSql, params};
+
+use super::checksum::Parts;
+use super::{decode, now_ms};
+use crate::Error;
+use crate::message::{Message, MessageId, Payload};
+
+const INSERT: &str = "
+    INSERT INTO main.outbox (synced, nonce, checksum, qos, retain, topic, key, content_type, headers, payload)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+
+/// Checks the message and writes it as the newest row, in whatever transaction stands on `conn`.
+pub(crate) fn enqueue(conn: &Connection, message: &Message, max_payload: usize) -> Result<MessageId, Error> {
+    message.check(max_payload)?;
+    let headers = decode::headers_to_json(&message.headers)?;
+    let checksum = Parts {
+        topic: &message.topic,
+        key: message.key.as_deref(),
+        headers: headers.as_deref(),
+        payload: message.payload.as_bytes(),
+        qos: message.qos.level(),
+        retain: message.retain,
+        content_type: message.content_type.as_deref(),
+    }
+    .checksum();
+    let payload: &dyn ToSql = match &message.payload {
+        Payload::Bytes(bytes) => bytes,
+        Payload::Text(text) => text,
+    };
+    let nonce = nonce();
+    let row = conn.prepare_cached(INSERT)?.insert(params![
+        commits_are_synced(conn)?,
+        nonce,
+        checksum,
+        message.qos.level(),
+        message.retain,
+        message.topic,
+        message.key,
+        message.content_type,
+        headers,
+        payload,
+    ])?;
+    Ok(MessageId::new(row, nonce))
+}
+
+/// Whether this connection syncs its commits: FULL or EXTRA. Asked for each message, since the application may change
+/// it between any two transactions.
+fn commits_are_synced(conn: &Connection) -> Result<bool, Error> {
+    let level: i64 = conn.pragma_query_value(Some("main"), "synchronous", |row| row.get(0))?;
+    Ok(level >= 2)
+}
+
+/// 64 bits that nobody else draws: keys from the operating system per thread, the time and the process in case a
+/// machine was copied or forked with the keys in its memory.
+fn nonce() -> i64 {
+    thread_local! {
+        static KEYS: RandomState = RandomState::new();
+        static DRAWN: Cell<u64> = const { Cell::new(0) };
+    }
+    let drawn = DRAWN.get().wrapping_add(1);
+    DRAWN.set(drawn);
+    let bits = KEYS.with(|keys| keys.hash_one((drawn, process::id(), now_ms())));
+    i64::from_ne_bytes(bits.to_ne_bytes())
+}

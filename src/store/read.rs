@@ -1,0 +1,172 @@
+//! What the forwarder reads: fresh rows in commit order, and by index what was refused or waits.
+//!
+//! Everything that is neither SENT nor FAILED is still to be dealt with. So the statements say that, and not
+//! `status = 'PENDING'`: a row whose status was damaged is then found and parked, not passed over in silence.
+
+use rusqlite::{OptionalExtension, Statement, ToSql, named_params, params};
+
+use super::decode::{self, AFTER_CONTENT, AFTER_ROW, content_columns, row_columns};
+use super::{Content, FailedRow, Lane, Row, Store, admin};
+use crate::Error;
+
+const FRESH: &str = concat!(
+    "SELECT ",
+    row_columns!(),
+    ", ",
+    content_columns!(),
+    ",
+            :lanes AND key IS NOT NULL
+            AND EXISTS (SELECT 1 FROM main.outbox AS held WHERE held.held_by = 'key ' || outbox.key)
+     FROM main.outbox
+     WHERE id > :after AND held_by IS NULL AND (attempts > 0) IS NOT TRUE
+       AND status IS NOT 'SENT' AND status IS NOT 'FAILED'
+     ORDER BY id LIMIT :rows"
+);
+
+const LOAD: &str = concat!(
+    "SELECT ",
+    row_columns!(),
+    ", ",
+    content_columns!(),
+    " FROM main.outbox WHERE id = :id AND status IS NOT 'SENT' AND status IS NOT 'FAILED'"
+);
+
+const AGAIN: &str = concat!(
+    "SELECT ",
+    row_columns!(),
+    " FROM main.outbox INDEXED BY outbox_again
+     WHERE status = 'PENDING' AND attempts > 0 AND held_by IS NULL AND id > ?1 ORDER BY id LIMIT ?2"
+);
+
+const LANE: &str = concat!(
+    "SELECT ",
+    row_columns!(),
+    " FROM main.outbox INDEXED BY outbox_held
+     WHERE held_by = ?1 AND id > ?2 AND status IS NOT 'SENT' AND status IS NOT 'FAILED' ORDER BY id LIMIT ?3"
+);
+
+/// The next lane behind a given one. 65,541 bytes are 'topic ' and the longest topic.
+const NEXT_LANE: &str = concat!(
+    "SELECT ",
+    row_columns!(),
+    ", CASE WHEN octet_length(held_by) <= 65541 THEN held_by END
+     FROM main.outbox INDEXED BY outbox_held
+     WHERE held_by > ?1 AND status IS NOT 'SENT' AND status IS NOT 'FAILED' ORDER BY held_by, id LIMIT 1"
+);
+
+/// Takes rows out of the lane of the given one, so that they are sent again one by one.
+const RELEASE: &str = "
+    UPDATE main.outbox SET held_by = NULL, attempts = max(attempts, 1)
+    WHERE id IN (SELECT id FROM main.outbox
+                 WHERE held_by = (SELECT held_by FROM main.outbox WHERE id = ?1) ORDER BY id LIMIT 500)";
+
+impl Store {
+    /// Rows behind `after` that nobody has dealt with, until `rows` or `bytes` are reached, the row that reaches it
+    /// included. A payload above `max_payload` never comes into memory. `lanes`: look up [`Row::lane_held`].
+    pub fn read_fresh(
+        &self,
+        after: i64,
+        rows: usize,
+        bytes: usize,
+        lanes: bool,
+        max_payload: usize,
+    ) -> Result<Vec<(Row, Content)>, Error> {
+        let mut statement = self.conn.prepare_cached(FRESH)?;
+        let mut found = statement.query(named_params! {
+            ":after": after,
+            ":rows": limit(rows),
+            ":lanes": lanes,
+            ":max_payload": limit(max_payload),
+        })?;
+        let mut fresh = Vec::new();
+        let mut read = 0_usize;
+        while read < bytes {
+            let Some(found) = found.next()? else { break };
+            let content = decode::content(found, max_payload);
+            let row = Row { lane_held: decode::integer(found, AFTER_CONTENT) == 1, ..decode::row(found) };
+            if let Content::Message(..) = content {
+                read = read.saturating_add(row.size);
+            }
+            fresh.push((row, content));
+        }
+        Ok(fresh)
+    }
+
+    /// Rows behind `after` that were dealt with before and wait in no lane.
+    pub fn read_again(&self, after: i64, rows: usize) -> Result<Vec<Row>, Error> {
+        collect(&mut *self.conn.prepare_cached(AGAIN)?, params![after, limit(rows)])
+    }
+
+    /// Rows of one lane behind `after`.
+    pub fn read_lane(&self, lane: &Lane, after: i64, rows: usize) -> Result<Vec<Row>, Error> {
+        collect(&mut *self.conn.prepare_cached(LANE)?, params![lane.to_string(), after, limit(rows)])
+    }
+
+    /// The lanes behind `after` in the order of their text, each with its first row: one seek per lane, however many
+    /// rows wait in it. Rows whose lane cannot be read are taken out of it on the way.
+    pub fn read_lanes(&self, after: Option<&Lane>, rows: usize) -> Result<Vec<(Lane, Row)>, Error> {
+        let mut statement = self.conn.prepare_cached(NEXT_LANE)?;
+        let mut last = after.map(Lane::to_string).unwrap_or_default();
+        let mut lanes = Vec::new();
+        while lanes.len() < rows {
+            let next = statement
+                .query_row([&last], |found| Ok((decode::row(found), found.get::<_, String>(AFTER_ROW).ok())))
+                .optional()?;
+            let Some((row, held_by)) = next else { break };
+            match held_by.and_then(|text| Lane::parse(&text)) {
+                Some(lane) => {
+                    last = lane.to_string();
+                    lanes.push((lane, row));
+                }
+                None => {
+                    log::warn!("row {} is held by something unreadable; it and its like are released", row.id);
+                    if self.conn.prepare_cached(RELEASE)?.execute([row.id])? == 0 {
+                        break; // table and index disagree: a damaged file, in which this would go on for ever
+                    }
+                }
+            }
+        }
+        Ok(lanes)
+    }
+
+    /// One row, if it is still to be dealt with.
+    pub fn load(&self, id: i64, max_payload: usize) -> Result<Option<(Row, Content)>, Error> {
+        let mut statement = self.conn.prepare_cached(LOAD)?;
+        let row = statement
+            .query_row(named_params! { ":id": id, ":max_payload": limit(max_payload) }, |found| {
+                Ok((decode::row(found), decode::content(found, max_payload)))
+            })
+            .optional()?;
+        Ok(row)
+    }
+
+    /// See [`admin::newest`].
+    pub fn newest(&self) -> Result<i64, Error> {
+        admin::newest(&self.conn)
+    }
+
+    /// See [`admin::position`].
+    pub fn position(&self) -> Result<i64, Error> {
+        admin::position(&self.conn)
+    }
+
+    /// See [`admin::is_pending`].
+    pub fn is_pending(&self, after: i64, upto: i64) -> Result<bool, Error> {
+        admin::is_pending(&self.conn, after, upto)
+    }
+
+    /// The failed message in that row, if it is one.
+    pub fn failed(&self, id: i64) -> Result<Option<FailedRow>, Error> {
+        Ok(admin::failed(&self.conn, id - 1, 1)?.pop().filter(|failed| failed.id.row() == id))
+    }
+}
+
+fn collect(statement: &mut Statement<'_>, params: &[&dyn ToSql]) -> Result<Vec<Row>, Error> {
+    let rows = statement.query_map(params, |found| Ok(decode::row(found)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// A bound for SQL: more than it can hold is no bound.
+pub(super) fn limit(bound: usize) -> i64 {
+    i64::try_from(bound).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,166 @@
+//! Opening a database file: is it one, is it ours, and is its table the version we know.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+use std::{cmp, thread};
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, ffi};
+
+use crate::Error;
+
+/// The steps to each version: the n-th (from 0) makes version n + 1 out of version n.
+const MIGRATIONS: [&str; 1] = [include_str!("../../schema.sql")];
+const VERSION: i64 = MIGRATIONS.len() as i64;
+
+/// Every name that we give to something in the database.
+pub(super) const NAMES: [&str; 13] = [
+    "outbox",
+    "outbox_state",
+    "outbox_again",
+    "outbox_held",
+    "outbox_failed",
+    "outbox_keeps_newest",
+    "outbox_id_stands",
+    "outbox_id_next",
+    "outbox_id_fixed",
+    "outbox_edited",
+    "outbox_reopened",
+    "outbox_released",
+    "outbox_state_stays",
+];
+
+/// Opens or creates the file, and brings the outbox in it to the version of this program.
+///
+/// # Errors
+/// [`Error::CannotOpen`], [`Error::NotADatabase`], [`Error::ReadOnly`], [`Error::NotWal`], [`Error::ForeignTable`] and
+/// [`Error::NewerSchema`] leave the file as it was; [`Error::Busy`] if others kept it locked for `busy_timeout`.
+#[cfg(test)]
+pub(crate) fn open(path: &Path, busy_timeout: Duration) -> Result<Connection, Error> {
+    let mut conn = connect(path)?;
+    prepare(&mut conn, path, busy_timeout)?;
+    Ok(conn)
+}
+
+/// A plain connection to the file, which is created if it does not exist.
+pub(crate) fn connect(path: &Path) -> Result<Connection, Error> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    Connection::open_with_flags(path, flags).map_err(|source| Error::CannotOpen { path: path.to_owned(), source })
+}
+
+/// [`open`] for a connection that stands already, the application's for example; `path` is for the errors.
+pub(crate) fn prepare(conn: &mut Connection, path: &Path, busy_timeout: Duration) -> Result<(), Error> {
+    conn.busy_timeout(busy_timeout)?;
+    let deadline = Instant::now() + busy_timeout;
+    loop {
+        // Changing the journal mode does not wait for other connections but answers BUSY at once, so we wait here.
+        match attempt(conn, path) {
+            Err(Error::Busy(_)) if Instant::now() < deadline => {
+                thread::sleep(cmp::min(Duration::from_millis(10), busy_timeout));
+            }
+            result => return result,
+        }
+    }
+}
+
+fn attempt(conn: &mut Connection, path: &Path) -> Result<(), Error> {
+    let explain = |error| explain(error, path);
+    // Closing the last connection would write the log of a database that we may be about to refuse into its file.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    if conn.is_readonly(rusqlite::MAIN_DB)? {
+        let source = rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_READONLY), None);
+        return Err(Error::ReadOnly { path: path.to_owned(), source });
+    }
+    // Looked at before anything is written, since the file may be another program's.
+    let standing = look(conn).map_err(explain)?.version()?;
+    let mode: String = conn.pragma_query_value(Some("main"), "journal_mode", |row| row.get(0)).map_err(explain)?;
+    if mode != "wal" {
+        let mode: String = conn.query_row("PRAGMA main.journal_mode = WAL", [], |row| row.get(0)).map_err(explain)?;
+        if mode != "wal" {
+            return Err(Error::NotWal { path: path.to_owned(), mode });
+        }
+    }
+    if standing < MIGRATIONS.len() {
+        migrate(conn, path)?;
+    }
+    Ok(())
+}
+
+fn migrate(conn: &mut Connection, path: &Path) -> Result<(), Error> {
+    let explain = |error| explain(error, path);
+    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(explain)?;
+    // Another process may have done it while this one waited for the lock.
+    let standing = look(&tx).map_err(explain)?.version()?;
+    for migration in &MIGRATIONS[standing..] {
+        tx.execute_batch(migration).map_err(explain)?;
+    }
+    if standing < MIGRATIONS.len() {
+        tx.execute("UPDATE main.outbox_state SET version = ?1", [VERSION]).map_err(explain)?;
+    }
+    tx.commit().map_err(explain)
+}
+
+/// What stands in a database under our names.
+enum Standing {
+    Version(i64),
+    Foreign(String),
+}
+
+impl Standing {
+    /// How many of the migrations have been done.
+    fn version(self) -> Result<usize, Error> {
+        match self {
+            Standing::Foreign(name) => Err(Error::ForeignTable { name }),
+            Standing::Version(found) => usize::try_from(found)
+                .ok()
+                .filter(|done| *done <= MIGRATIONS.len())
+                .ok_or(Error::NewerSchema { found, known: VERSION }),
+        }
+    }
+}
+
+fn look(conn: &Connection) -> rusqlite::Result<Standing> {
+    let mut statement = conn.prepare("SELECT name FROM main.sqlite_schema ORDER BY rowid")?;
+    let names = statement.query_map([], |row| row.get::<_, String>(0))?;
+    let mut ours = Vec::new();
+    for name in names {
+        let name = name?;
+        if NAMES.iter().any(|known| known.eq_ignore_ascii_case(&name)) {
+            ours.push(name);
+        }
+    }
+    let Some(first) = ours.into_iter().next() else { return Ok(Standing::Version(0)) };
+    // Later versions only ever add columns, so these are in every one.
+    let columns: i64 = conn.query_row(
+        "SELECT (SELECT count(*) FROM pragma_table_info('outbox', 'main')
+                 WHERE name IN ('id', 'topic', 'payload', 'status', 'attempts', 'held_by', 'nonce', 'checksum'))
+              + (SELECT count(*) FROM pragma_table_info('outbox_state', 'main')
+                 WHERE name IN ('id', 'version', 'position', 'barrier'))",
+        [],
+        |row| row.get(0),
+    )?;
+    if columns != 12 {
+        return Ok(Standing::Foreign(first));
+    }
+    let version = conn.query_row(
+        "SELECT version FROM main.outbox_state WHERE id = 1 AND typeof(version) = 'integer' AND version > 0",
+        [],
+        |row| row.get(0),
+    );
+    match version {
+        Err(rusqlite::Error::QueryReturnedNoRows) => Ok(Standing::Foreign("outbox_state".to_owned())),
+        version => Ok(Standing::Version(version?)),
+    }
+}
+
+fn explain(error: rusqlite::Error, path: &Path) -> Error {
+    let path = path.to_owned();
+    match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase) => Error::NotADatabase { path },
+        // The file itself was opened by now: what cannot be are `-wal` and `-shm` beside it.
+        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
+            Error::ReadOnly { path, source: error }
+        }
+        _ => Error::from(error),
+    }
+}

@@ -1,0 +1,190 @@
+//! Writing down what became of rows: one transaction for many of them.
+
+use log::{debug, warn};
+use rusqlite::{Connection, Transaction, TransactionBehavior, ffi, params};
+
+use super::purge::Purge;
+use super::{Batch, Fate, Settlement, Store};
+use crate::Error;
+use crate::broker::MAX_REASON;
+
+/// The attempts and one more: at most what a `u32` holds, at least 1 whatever stands there.
+macro_rules! one_more {
+    () => {
+        "min(max(coalesce(CAST(attempts AS INTEGER), 0), 0), 4294967294) + 1"
+    };
+}
+
+// An acknowledgement counts whatever was thought of the row before: the broker has the message.
+const SENT: &str = concat!(
+    "
+    UPDATE main.outbox
+    SET status = 'SENT', filler = '...', status_at = ?2, held_by = NULL,
+        attempts = ",
+    one_more!(),
+    "
+    WHERE id = ?1 AND status IS NOT 'SENT'"
+);
+
+const FAILED: &str = concat!(
+    "
+    UPDATE main.outbox
+    SET status = 'FAILED', status_at = ?2, held_by = NULL, last_error = ?3,
+        attempts = ",
+    one_more!(),
+    "
+    WHERE id = ?1 AND status IS NOT 'SENT' AND status IS NOT 'FAILED'"
+);
+
+const WAITING: &str = concat!(
+    "
+    UPDATE main.outbox
+    SET wait_ms = ?2, held_by = ?3, last_error = ?4, attempts = ",
+    one_more!(),
+    "
+    WHERE id = ?1 AND status IS NOT 'SENT' AND status IS NOT 'FAILED'"
+);
+
+const HELD: &str = "
+    UPDATE main.outbox SET held_by = ?2 WHERE id = ?1 AND status IS NOT 'SENT' AND status IS NOT 'FAILED'";
+
+const STATE: &str = "
+    UPDATE main.outbox_state SET position = coalesce(?1, position), barrier = barrier + ?2 WHERE id = 1";
+
+// SQLite refuses to write any part of a row that holds a wrong type anywhere. What cannot be read is replaced, the
+// payload kept.
+const MEND: &str = "
+    UPDATE main.outbox
+    SET status = 'PENDING', status_at = 0, filler = NULL, attempts = 0, wait_ms = 0, held_by = NULL, synced = 0,
+        last_error = NULL, created_at = 0, nonce = 0, checksum = NULL, qos = 1, retain = 0, priority = NULL,
+        expires_at = NULL, topic = 'damaged', key = NULL, content_type = NULL, response_topic = NULL,
+        correlation_data = NULL, headers = NULL,
+        payload = CASE WHEN typeof(payload) = 'text' OR typeof(payload) = 'blob' THEN payload ELSE x'' END
+    WHERE id = ?1 AND NOT (
+        typeof(status) = 'text' AND typeof(status_at) = 'integer' AND typeof(attempts) = 'integer'
+        AND typeof(wait_ms) = 'integer' AND typeof(synced) = 'integer' AND typeof(created_at) = 'integer'
+        AND typeof(nonce) = 'integer' AND typeof(qos) = 'integer' AND typeof(retain) = 'integer'
+        AND typeof(topic) = 'text' AND (typeof(payload) = 'text' OR typeof(payload) = 'blob')
+        AND typeof(coalesce(filler, '')) = 'text' AND typeof(coalesce(held_by, '')) = 'text'
+        AND typeof(coalesce(last_error, '')) = 'text' AND typeof(coalesce(checksum, 0)) = 'integer'
+        AND typeof(coalesce(priority, 0)) = 'integer' AND typeof(coalesce(expires_at, 0)) = 'integer'
+        AND typeof(coalesce(key, '')) = 'text' AND typeof(coalesce(content_type, '')) = 'text'
+        AND typeof(coalesce(response_topic, '')) = 'text' AND typeof(coalesce(correlation_data, x'')) = 'blob'
+        AND typeof(coalesce(headers, '')) = 'text')";
+
+/// What a settling transaction did, beside what it was asked.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Settled {
+    /// The rows that became FAILED by it.
+    pub failed: Vec<i64>,
+    /// How many SENT rows were purged.
+    pub purged: usize,
+}
+
+impl Store {
+    /// Writes the batch in one transaction: all of it, or on an error nothing. Rows that somebody else settled or
+    /// deleted meanwhile are left as they are.
+    pub fn settle(&mut self, batch: &Batch, now_ms: i64, purge: Option<Purge>) -> Result<Settled, Error> {
+        if !batch.synced {
+            return self.write(batch, now_ms, purge);
+        }
+        self.conn.pragma_update(Some("main"), "synchronous", "FULL")?;
+        let settled = self.write(batch, now_ms, purge);
+        if let Err(e) = self.conn.pragma_update(Some("main"), "synchronous", "NORMAL") {
+            debug!("commits go on being synced: {e}"); // slower, not wrong
+        }
+        settled
+    }
+
+    fn write(&mut self, batch: &Batch, now_ms: i64, purge: Option<Purge>) -> Result<Settled, Error> {
+        let mut cursor = self.purge.clone();
+        let purge = purge.filter(|purge| cursor.wants(purge));
+        let mut settled = Settled::default();
+        if batch.settlements.is_empty() && batch.position.is_none() && !batch.synced && purge.is_none() {
+            return Ok(settled);
+        }
+        let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        for settlement in &batch.settlements {
+            cursor.settled(settlement, now_ms);
+            match settle_one(&tx, settlement, now_ms)? {
+                Effect::Failed => settled.failed.push(settlement.id),
+                Effect::Sent => settled.failed.retain(|id| *id != settlement.id),
+                Effect::Other => (),
+            }
+        }
+        if batch.position.is_some() || batch.synced {
+            let changed = tx.prepare_cached(STATE)?.execute(params![batch.position, batch.synced])?;
+            if changed != 1 {
+                return Err(rusqlite::Error::StatementChangedRows(changed).into());
+            }
+        }
+        if let Some(purge) = purge {
+            settled.purged = cursor.purge(&tx, &purge, now_ms)?;
+        }
+        tx.commit()?;
+        self.purge = cursor;
+        Ok(settled)
+    }
+}
+
+enum Effect {
+    Sent,
+    Failed,
+    /// It waits now, or nothing became of it.
+    Other,
+}
+
+fn settle_one(tx: &Transaction<'_>, settlement: &Settlement, now_ms: i64) -> Result<Effect, Error> {
+    let Settlement { id, fate } = settlement;
+    let effect = |fate: &Fate| match fate {
+        Fate::Sent => Effect::Sent,
+        Fate::Failed { .. } => Effect::Failed,
+        Fate::Waiting { .. } | Fate::Held { .. } => Effect::Other,
+    };
+    match update(tx, *id, fate, now_ms) {
+        Ok(1) => Ok(effect(fate)),
+        Ok(_) => Ok(Effect::Other),
+        // A trigger of the application's may have failed for its own table's types: then there is nothing to mend.
+        Err(error) if is_wrong_type(&error) && mend(tx, *id)? => {
+            warn!("row {id} is damaged, a value has the wrong type: what it said is replaced, but for its payload");
+            let reason = "damaged: a value in it has the wrong type".to_owned();
+            let fate = if *fate == Fate::Sent { Fate::Sent } else { Fate::Failed { reason } };
+            update(tx, *id, &fate, now_ms)?;
+            Ok(effect(&fate))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn update(tx: &Transaction<'_>, id: i64, fate: &Fate, now_ms: i64) -> rusqlite::Result<usize> {
+    match fate {
+        Fate::Sent => tx.prepare_cached(SENT)?.execute(params![id, now_ms]),
+        Fate::Failed { reason } => tx.prepare_cached(FAILED)?.execute(params![id, now_ms, cut(reason)]),
+        Fate::Waiting { wait, reason, lane } => {
+            let wait_ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
+            let lane = lane.as_ref().map(ToString::to_string);
+            tx.prepare_cached(WAITING)?.execute(params![id, wait_ms, lane, cut(reason)])
+        }
+        Fate::Held { lane } => tx.prepare_cached(HELD)?.execute(params![id, lane.to_string()]),
+    }
+}
+
+fn is_wrong_type(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|e| e.extended_code == ffi::SQLITE_CONSTRAINT_DATATYPE)
+}
+
+/// Makes a row writable again whose damage keeps it from being written; whether there was such damage. Its checksum
+/// will not match, so that it is not sent when somebody retries it.
+fn mend(conn: &Connection, id: i64) -> rusqlite::Result<bool> {
+    if conn.prepare_cached(MEND)?.execute([id])? == 0 {
+        return Ok(false);
+    }
+    conn.prepare_cached("UPDATE main.outbox SET checksum = 0 WHERE id = ?1")?.execute([id])?;
+    Ok(true)
+}
+
+/// The front of a reason that the table keeps.
+fn cut(reason: &str) -> &str {
+    let end = (0..=reason.len().min(MAX_REASON)).rev().find(|end| reason.is_char_boundary(*end));
+    &reason[..end.unwrap_or(0)]
+}
