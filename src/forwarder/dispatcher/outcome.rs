@@ -103,7 +103,9 @@ impl Dispatcher {
             }
             Verdict::Later if item.row.attempts + 1 < self.rules.max_attempts => {
                 self.topics.probe_over(&item.row.topic, item.row.id);
-                return self.refused_for_now(item, reason);
+                self.refused_for_now(&item, reason);
+                // With a key its lane waits now; a topic's lane has lost its probe, and the next of its rows may try.
+                return self.lane_goes_on(&item);
             }
             Verdict::Never | Verdict::Alone | Verdict::Topic | Verdict::Later => self.park(&item, reason),
         }
@@ -112,8 +114,8 @@ impl Dispatcher {
     }
 
     /// One attempt is spent. With a key the whole lane of the key waits.
-    fn refused_for_now(&mut self, item: Item, reason: String) {
-        let mut row = item.row;
+    fn refused_for_now(&mut self, item: &Item, reason: String) {
+        let mut row = item.row.clone();
         row.attempts += 1;
         row.wait = self.dice.backoff(self.rules.retry, row.attempts);
         let due = self.now + row.wait;

@@ -214,3 +214,19 @@ fn the_position_never_passes_what_will_be_read_again() {
     bench.dispatcher.cursor = 0;
     assert_eq!(bench.dispatcher.position(), 0);
 }
+
+#[test]
+fn a_probe_that_is_refused_for_a_while_does_not_leave_its_topic_without_one() {
+    let mut bench = Bench::new(vec![row(1, None, "t"), row(2, None, "t")]);
+    bench.run();
+    assert_eq!(bench.sent_rows(), [1, 2]);
+    bench.say(bench.sent[0], refused(Verdict::Topic));
+    bench.say(bench.sent[0], refused(Verdict::Topic));
+    bench.run();
+    bench.now += Settings::default().reconnect.longest;
+    bench.run();
+    assert_eq!(bench.sent_rows(), [1]);
+    bench.say(bench.sent[0], refused(Verdict::Later));
+    bench.run();
+    assert_eq!(bench.sent_rows(), [2]);
+}
