@@ -138,7 +138,10 @@ const POLITE: Duration = Duration::from_secs(5);
 impl Dispatcher {
     /// Begins behind `position`, with `newest` the newest row there is.
     pub fn new(rules: Rules, dice: Dice, position: i64, newest: i64) -> Self {
-        let repeated = rules.window + rules.bounds.settlements;
+        // Behind what was in flight, unwritten or set aside there is nothing that was sent; but with strict order rows
+        // are passed over while their key is busy, and now come first.
+        let passed_over = if rules.ordering == Ordering::Strict { rules.bounds.read_rows } else { 0 };
+        let repeated = rules.window + rules.bounds.settlements + rules.bounds.suspects + passed_over;
         Dispatcher {
             rules,
             dice,

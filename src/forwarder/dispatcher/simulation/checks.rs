@@ -201,7 +201,7 @@ impl Checks {
         Ok(())
     }
 
-    /// Before the table takes a batch. `guard`: whether a row is poison.
+    /// Before the table takes a batch. Only what is `poison` may be parked for ending sessions.
     pub fn writes(&mut self, d: &Dispatcher, table: &Table, batch: &Batch, poison: impl Fn(i64) -> bool) -> Verdicted {
         let down = !matches!(d.session(), Session::Up { .. });
         if down && (batch.synced || batch.settlements.is_empty() && d.stopping.is_none()) {

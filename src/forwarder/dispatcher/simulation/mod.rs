@@ -18,7 +18,6 @@ mod table;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
 
 use run::{Run, Tally};
 
@@ -67,7 +66,6 @@ fn every_schedule_of_faults_keeps_the_promises() {
             }
             match play(&mut Run::new(seed, false)) {
                 Ok(tally) => sum.add(&tally),
-                Err(why) if std::env::var("SURVEY").is_ok() => println!("FAIL {seed} {}", &why[..why.len().min(150)]),
                 Err(why) => {
                     stop.store(true, Ordering::Relaxed);
                     failed = Some((seed, why));
@@ -90,5 +88,6 @@ fn every_schedule_of_faults_keeps_the_promises() {
         );
     }
     println!("{schedules} schedules: {sum:?}");
-    assert!(sum.recovery < Duration::MAX);
+    let tried = sum.sent > 0 && (schedules < 10_000 || sum.lives > 0 && sum.parked_by_guard > 0);
+    assert!(tried, "the schedules did not try what they are there for");
 }

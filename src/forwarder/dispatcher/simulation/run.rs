@@ -24,6 +24,7 @@ enum Deed {
     Pause,
     Resume,
     Hurry(bool),
+    TryNow,
     Outage,
     Closing,
     Disk,
@@ -75,8 +76,6 @@ pub(super) struct Run {
     faulty: bool,
     disk_fails: bool,
     spoiled: Vec<i64>,
-    /// When the process that was told to stop will start again.
-    stop_asked: bool,
     tally: Tally,
     pub trace: Option<Vec<String>>,
 }
@@ -103,7 +102,6 @@ impl Run {
             faulty: true,
             disk_fails: false,
             spoiled: Vec::new(),
-            stop_asked: false,
             tally: Tally::default(),
             trace: traced.then(Vec::new),
         };
@@ -138,7 +136,7 @@ impl Run {
         for (on, deed) in [(plan.outages, Deed::Outage), (plan.closings, Deed::Closing), (plan.disk, Deed::Disk)] {
             times(self, if on { 4 } else { 0 }, deed);
         }
-        for deed in [Deed::Pause, Deed::Resume, Deed::Hurry(true), Deed::Hurry(false)] {
+        for deed in [Deed::Pause, Deed::Resume, Deed::Hurry(true), Deed::Hurry(false), Deed::TryNow] {
             times(self, u64::from(plan.pauses) * 2, deed);
         }
         self.at(Duration::ZERO, Event::World(Deed::Commit));
@@ -370,6 +368,7 @@ impl Run {
             Deed::Pause => self.dispatcher.pause(),
             Deed::Resume => self.dispatcher.resume(),
             Deed::Hurry(hurry) => self.dispatcher.hurry(hurry),
+            Deed::TryNow => self.dispatcher.try_now(),
             Deed::Outage => {
                 self.broker.reachable = !self.broker.reachable;
                 if !self.broker.reachable {
@@ -404,7 +403,6 @@ impl Run {
                 self.be_born();
             }
             Deed::Stop => {
-                self.stop_asked = true;
                 let until = self.now - self.born + self.chance.millis(0, 3_000);
                 self.dispatcher.stop(until);
             }
@@ -489,7 +487,6 @@ impl Run {
     /// A new process over the table as it stands.
     fn be_born(&mut self) {
         self.tally.lives += 1;
-        self.stop_asked = false;
         self.broker.forget_client();
         self.broker.coming.clear();
         self.events.retain(|_, event| matches!(event, Event::World(_)));
