@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use r2d2::{Pool, PooledConnection};
 use r2d2_sqlite::SqliteConnectionManager;
-use rusqlite::{Transaction, TransactionBehavior};
+use rusqlite::{ErrorCode, Transaction, TransactionBehavior};
 
 pub use builder::Builder;
 
@@ -232,6 +232,8 @@ impl Outbox {
 fn commit(transaction: Transaction<'_>) -> Result<(), Error> {
     transaction.commit().map_err(|error| match Error::from(error) {
         Error::Busy(error) => Error::Busy(error),
+        // A deferred constraint of the application's: SQLite looked before it wrote anything.
+        Error::Sqlite(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => Error::Sqlite(error),
         Error::Snapshot(error) | Error::DiskFull(error) | Error::Sqlite(error) => Error::MaybeCommitted(error),
         other => other,
     })

@@ -1,3 +1,5 @@
 //! Everything that is tested through the public API, in one binary.
 
 mod conformance;
+mod device;
+mod transaction;
