@@ -24,8 +24,8 @@ use rusqlite::Connection;
 use crate::Error;
 
 pub(crate) use admin::{
-    FailedRow, discard, failed, failed_count, held_count, newest, oldest_pending, position, retry,
-    retry_all, settled_above, waiting_count,
+    FailedRow, discard, failed, failed_count, held_count, newest, oldest_pending, position, retry, retry_all,
+    settled_above, waiting_count,
 };
 pub(crate) use connect::{Role, configure};
 pub(crate) use enqueue::enqueue;

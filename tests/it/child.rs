@@ -2,11 +2,11 @@
 //!
 //! The two speak in lines. What the child says begins with `@`, so that it stands out from what the test harness says.
 
+use std::env;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdout, Command, ExitStatus, Stdio};
-use std::env;
 
 const PART: &str = "EDGE_OUTBOX_TEST_PART";
 const DATABASE: &str = "EDGE_OUTBOX_TEST_DATABASE";

@@ -77,7 +77,10 @@ fn a_foreign_table_of_our_name_is_refused_and_the_file_untouched() {
         let device = Device::new();
         device.sql().execute_batch(foreign).unwrap();
         let error = refused(&device);
-        assert!(matches!(&error, Error::ForeignTable { name } if name.to_lowercase().starts_with("outbox")), "{error:?}");
+        assert!(
+            matches!(&error, Error::ForeignTable { name } if name.to_lowercase().starts_with("outbox")),
+            "{error:?}"
+        );
         assert!(error.to_string().contains("rename"), "{error}");
         let mode: String = value(&device.sql(), "PRAGMA journal_mode", []);
         assert_eq!(mode, "delete", "a refused database keeps its journal mode");
@@ -287,7 +290,8 @@ fn the_hook_runs_on_every_connection_before_anything_else() {
 #[test]
 fn an_error_of_the_hook_is_the_error_of_open() {
     let device = Device::new();
-    let opened = Outbox::builder(device.database()).on_connect(|connection| connection.execute_batch("nonsense")).open();
+    let opened =
+        Outbox::builder(device.database()).on_connect(|connection| connection.execute_batch("nonsense")).open();
     let error = opened.unwrap_err();
     assert!(matches!(error, Error::Sqlite(_)), "{error:?}");
 }

@@ -16,7 +16,9 @@ const GRACE: Duration = Duration::from_millis(500);
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Session {
     /// None; the next one not before then.
-    Down { until: Duration },
+    Down {
+        until: Duration,
+    },
     /// Asked for, since then.
     Connecting {
         since: Duration,
