@@ -51,6 +51,11 @@ pub trait Broker: Send + 'static {
     /// the [`Link`] is dropped. A time already past means at once. Returns without waiting for it.
     fn disconnect(&mut self, until: Instant);
 
+    /// Asks the other side for a sign of life, to be passed on with [`Link::alive`]. Called rarely: when a quiet session
+    /// must be shown to stand, to tell a message that brokers hang up on from a link that breaks by itself. Defaults to
+    /// nothing: then the forwarder waits for a minute without a word of an end.
+    fn ping(&mut self) {}
+
     /// What [`Outbox::enqueue`](crate::Outbox::enqueue) asks, on the caller's thread, before it writes a message: so
     /// that the caller's transaction fails, and not the forwarder an hour later. Asked once, when the outbox is
     /// opened. Defaults to none: everything within the outbox's own limits is taken.
@@ -71,6 +76,9 @@ impl Broker for Box<dyn Broker> {
     }
     fn disconnect(&mut self, until: Instant) {
         (**self).disconnect(until);
+    }
+    fn ping(&mut self) {
+        (**self).ping();
     }
     fn check(&self) -> Option<Check> {
         (**self).check()
@@ -211,8 +219,7 @@ impl Link {
         self.0.home.post(Event::Up(self.0.session, limits));
     }
 
-    /// The other side answered something that settles no message, a ping for instance. Not needed for each: it helps
-    /// to tell a message that brokers hang up on from a link that breaks by itself.
+    /// The other side answered something that settles no message, a [ping](Broker::ping) for instance.
     pub fn alive(&self) {
         self.0.home.post(Event::Alive(self.0.session));
     }

@@ -114,9 +114,14 @@ impl<'p> Run<'p> {
                     self.hand_over();
                     match action {
                         Action::Connect(session) => self.connect(session),
-                        Action::Disconnect(until) => self.parts.broker.disconnect(self.begun + until),
+                        Action::Disconnect(until) => {
+                            // What the adapter did not take is not for the next session: it is read again.
+                            self.queue.clear();
+                            self.parts.broker.disconnect(self.begun + until);
+                        }
                         Action::Read(query) => self.read(&query),
                         Action::Write(batch) => self.write(batch),
+                        Action::Ping => self.parts.broker.ping(),
                         Action::Wait(until) => self.wait(until.map(|until| self.begun + until)),
                         Action::Send { .. } => {}
                         Action::Stop => break,

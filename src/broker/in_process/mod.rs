@@ -253,6 +253,10 @@ impl Broker for InProcess {
         self.shared.change(|state| state.send(self.handle, queue, Instant::now()));
     }
 
+    fn ping(&mut self) {
+        self.shared.read(|state| state.ping(self.handle));
+    }
+
     fn disconnect(&mut self, until: Instant) {
         self.shared.change(|state| state.disconnect(self.handle, until, Instant::now()));
     }

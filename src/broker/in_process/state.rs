@@ -147,8 +147,13 @@ impl State {
         }
         self.counts.sessions += 1;
         link.up(self.limits);
-        link.alive();
         self.sessions.insert(handle, Session { link, in_flight: BTreeMap::new(), bytes: 0, closing: false });
+    }
+
+    pub fn ping(&self, handle: u64) {
+        if let Some(session) = self.sessions.get(&handle) {
+            session.link.alive();
+        }
     }
 
     pub fn disconnect(&mut self, handle: u64, until: Instant, now: Instant) {

@@ -34,7 +34,7 @@ use flight::{Flight, Item};
 use lanes::{Lanes, Phase};
 use ledger::Ledger;
 use pick::Pick;
-pub(crate) use rules::{Bounds, Rules};
+pub(crate) use rules::Rules;
 use session::Sessions;
 pub(crate) use session::{Ending, Session};
 use suspects::{Judgement, Suspects};
@@ -58,6 +58,8 @@ pub(crate) enum Action {
     Send { ticket: Ticket, possible_duplicate: bool },
     /// Write, and report with [`Dispatcher::written`] or [`Dispatcher::not_written`].
     Write(Batch),
+    /// Ask the adapter for a sign of life.
+    Ping,
     /// Nothing before then, or before something is reported.
     Wait(Option<Duration>),
     /// It has come to its end.
@@ -179,6 +181,9 @@ impl Dispatcher {
                 self.stopped = true;
                 return Action::Stop;
             }
+        }
+        if self.sessions.limits().is_some() && self.suspects.wants_ping(self.now) {
+            return Action::Ping;
         }
         if self.may_send() {
             self.wake_topics();

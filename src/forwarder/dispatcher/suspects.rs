@@ -47,8 +47,15 @@ pub(crate) struct Suspects {
     aside: BTreeMap<i64, Suspect>,
     /// The one that is to be sent alone, or was: then it is in flight.
     tried: Option<i64>,
-    /// Since when the session stands without a suspect in flight, and when it was last heard of.
-    control: Option<(Duration, Duration)>,
+    /// The session without a suspect in flight, if one stands.
+    control: Option<Control>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Control {
+    since: Duration,
+    heard: Duration,
+    pinged: bool,
 }
 
 /// What the end of a session means for the suspects.
@@ -78,14 +85,22 @@ impl Suspects {
 
     /// A session stands: its time as a control begins.
     pub fn session_up(&mut self, now: Duration) {
-        self.control = Some((now, now));
+        self.control = Some(Control { since: now, heard: now, pinged: false });
     }
 
     /// The other side said something.
     pub fn heard(&mut self, now: Duration) {
-        if let Some((_, heard)) = &mut self.control {
-            *heard = now;
+        if let Some(control) = &mut self.control {
+            control.heard = now;
         }
+    }
+
+    /// Whether the other side is to be asked for a sign of life: the control has lived long enough, if it lives.
+    pub fn wants_ping(&mut self, now: Duration) -> bool {
+        let Some(control) = &mut self.control else { return false };
+        let needed = |suspect: &Suspect| control.since.saturating_add(suspect.control());
+        let silent = self.aside.values().any(|suspect| now >= needed(suspect) && control.heard < needed(suspect));
+        silent && self.tried.is_none() && !std::mem::replace(&mut control.pinged, true)
     }
 
     /// Settled in whatever way, or gone: nothing is held against it any more. Gives it back if it stood aside.
@@ -101,7 +116,7 @@ impl Suspects {
     /// The suspect to send alone: while there is one, nothing else may be sent.
     pub fn trial(&mut self, now: Duration) -> Option<i64> {
         if self.tried.is_none() {
-            let (since, heard) = self.control?;
+            let Control { since, heard, .. } = *self.control.as_ref()?;
             let lived = |suspect: &&Suspect| {
                 let needed = since.saturating_add(suspect.control());
                 heard >= needed && now >= needed || now >= needed.saturating_add(SILENT_CONTROL)
@@ -114,10 +129,10 @@ impl Suspects {
 
     /// When the next trial may begin at the earliest without another word from the adapter.
     pub fn due(&self) -> Option<Duration> {
-        let (since, heard) = self.control?;
+        let control = self.control.as_ref()?;
         let ready = |suspect: &Suspect| {
-            let needed = since.saturating_add(suspect.control());
-            if heard >= needed { needed } else { needed.saturating_add(SILENT_CONTROL) }
+            let needed = control.since.saturating_add(suspect.control());
+            if control.heard < needed && control.pinged { needed.saturating_add(SILENT_CONTROL) } else { needed }
         };
         self.aside.values().map(ready).min()
     }
@@ -155,7 +170,7 @@ impl Suspects {
             }
         }
         let needed = self.aside.values().map(Suspect::control).max();
-        let lived = control.map(|(since, heard)| heard.saturating_sub(since)).unwrap_or_default();
+        let lived = control.map(|control| control.heard.saturating_sub(control.since)).unwrap_or_default();
         if needed.is_some_and(|needed| lived < needed) {
             let cleared = std::mem::take(&mut self.aside).into_values().map(|suspect| suspect.item);
             let cleared: Vec<Item> = cleared.collect();
