@@ -1,3 +1,10 @@
 //! Everything that is tested through the public API, in one binary.
 
+mod child;
 mod conformance;
+mod device;
+mod forwarding;
+mod lifecycle;
+mod offline;
+mod opening;
+mod transaction;
