@@ -39,8 +39,9 @@ struct Suspect {
 }
 
 impl Suspect {
+    /// Longer after every death: a link that breaks by the clock must not fall in step with the trials.
     fn control(&self) -> Duration {
-        (self.exposure * CONTROL).max(SHORTEST_CONTROL)
+        (self.exposure * CONTROL).max(SHORTEST_CONTROL) * (u32::from(self.deaths) + 1)
     }
 }
 

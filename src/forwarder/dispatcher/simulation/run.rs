@@ -218,6 +218,7 @@ impl Run {
             };
             let event = entry.remove();
             self.checks.woken();
+            self.dispatcher.advance(self.now - self.born);
             if !matches!(event, Event::Broker(Happening::Alive(_))) {
                 self.note(|| format!("{event:?}"));
             }
