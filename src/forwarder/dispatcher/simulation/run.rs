@@ -217,6 +217,7 @@ impl Run {
                 return Ok(());
             };
             let event = entry.remove();
+            self.dispatcher.advance(self.now - self.born);
             self.checks.woken();
             if !matches!(event, Event::Broker(Happening::Alive(_))) {
                 self.note(|| format!("{event:?}"));
