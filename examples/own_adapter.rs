@@ -11,9 +11,7 @@ use edge_outbox::{Error, Message, Outbox};
 
 /// What may be unanswered. Both channels hold as many, so within the limits there is room.
 const LIMITS: Limits = Limits { window: 64, bytes: usize::MAX };
-
 struct Lines(SocketAddr, Option<(SyncSender<Delivery>, Arc<Session>)>);
-
 impl Broker for Lines {
     fn connect(&mut self, link: Link) {
         let (to_writer, deliveries) = sync_channel(LIMITS.window);
@@ -40,7 +38,6 @@ impl Broker for Lines {
 
 /// What goes when a session ends; its threads then drop their receipts, which says "not delivered".
 struct Session(Mutex<Option<Link>>, OnceLock<TcpStream>);
-
 impl Session {
     fn end(&self, why: io::Error) {
         let link = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();

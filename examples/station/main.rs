@@ -1,0 +1,210 @@
+//! A weather station on a bad link.
+//!
+//! Four sensors write their readings into a table of the station's own and enqueue them as messages, in one
+//! transaction each. Some of these transactions are rolled back. The link to the broker breaks twice. At the end the
+//! station audits itself: what arrived at the far end against what stands in its table.
+//!
+//! ```sh
+//! cargo run --release --example station
+//! cargo run --release --example station -- --broker mqtt://localhost:1883
+//! ```
+
+mod args;
+mod audit;
+mod display;
+#[cfg(feature = "mqtt")]
+mod mqtt;
+mod route;
+mod sensor;
+
+use std::error::Error;
+use std::process::ExitCode;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::RecvTimeoutError;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use edge_outbox::{Backoff, Message, Outbox, Settings, Stats};
+use indicatif::HumanCount;
+
+use crate::args::Args;
+use crate::audit::{Audit, Finding};
+use crate::display::Display;
+use crate::route::Route;
+use crate::sensor::{SENSORS, Tally};
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+/// How long the rest may take, once the link stands again.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two looks at how it stands.
+const LOOK: Duration = Duration::from_millis(100);
+
+fn main() -> ExitCode {
+    let args = match Args::parse() {
+        Ok(Some(args)) => args,
+        Ok(None) => return ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("station: {why}; --help tells more");
+            return ExitCode::from(2);
+        }
+    };
+    match run(&args) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(why) => {
+            eprint!("station: {why}");
+            let mut cause = why.source();
+            while let Some(deeper) = cause {
+                eprint!(": {deeper}");
+                cause = deeper.source();
+            }
+            eprintln!();
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether the audit found everything in order.
+fn run(args: &Args) -> Result<bool, Failure> {
+    let (database, _folder) = args.database()?;
+    let run = sensor::new_run();
+    let Route { name, broker, link, far_end } = Route::open(args.broker.as_deref(), &run)?;
+    println!("{} sensors measure for {} s.", SENSORS.len(), args.duration.as_secs());
+    println!("Messages go to {name}.\nThe database is {}.\n", database.display());
+
+    // Short waits, so that nobody waits long for a demonstration; the defaults suit a device.
+    let reconnect = Backoff { first: Duration::from_millis(100), longest: Duration::from_millis(500) };
+    let settings = Settings { reconnect, settle_after: Duration::from_millis(200), ..Settings::default() };
+    let outbox = Outbox::builder(&database).settings(settings).broker(broker).open()?;
+    sensor::create_table(&outbox)?;
+
+    let begun = Instant::now();
+    let tally = Tally::default();
+    let mut station = Station {
+        outbox: &outbox,
+        tally: &tally,
+        far_end,
+        display: Display::new(args.duration),
+        audit: Audit::new(&run),
+        longest_backlog: 0,
+        next_look: begun,
+    };
+    let broken = thread::scope(|scope| -> Result<Duration, Failure> {
+        let (outbox, run, tally, end) = (&outbox, &run, &tally, begun + args.duration);
+        let sensors = SENSORS.map(|sensor| scope.spawn(move || sensor::measure(outbox, run, sensor, end, tally)));
+        let mut broken = Duration::ZERO;
+        for fifth in 1..=5 {
+            station.listen(|_| false, begun + args.duration * fifth / 5)?;
+            match fifth {
+                1 | 3 => {
+                    link.cut();
+                    station.display.happened("the link breaks");
+                }
+                2 | 4 => {
+                    link.heal();
+                    broken += args.duration / 5;
+                    let backlog = count(station.stats()?.pending);
+                    station.display.happened(&format!("the link can be used again; {backlog} messages wait"));
+                }
+                _ => station.display.happened("the sensors stop; what is left is sent"),
+            }
+        }
+        for sensor in sensors {
+            sensor.join().map_err(|_| "a sensor panicked")??;
+        }
+        // Beside the listening, since the far end would stand still otherwise.
+        let flushing = scope.spawn(|| outbox.flush(PATIENCE));
+        while !flushing.is_finished() {
+            station.listen(|_| flushing.is_finished(), Instant::now() + PATIENCE)?;
+        }
+        if let Err(why) = flushing.join().map_err(|_| "flush panicked")? {
+            station.display.happened(&format!("not everything could be sent: {why}"));
+        }
+        Ok(broken)
+    })?;
+    outbox.transaction(|tx| outbox.enqueue(tx, &Message::text(station.audit.end_topic(), "")))?;
+    station.listen(Audit::ended, Instant::now() + PATIENCE)?;
+    outbox.flush(PATIENCE)?;
+    let stats = station.stats()?;
+    outbox.shutdown(PATIENCE)?;
+    station.display.finish();
+
+    station.summary(begun.elapsed(), broken, &stats);
+    let mut findings = station.audit.findings(&sensor::committed(&outbox, &run)?, tally.rolled_back.load(Relaxed));
+    findings.push(Finding {
+        good: stats.pending == 0 && stats.failed == 0,
+        question: "nothing is left in the outbox",
+        figures: format!("{} pending, {} failed", count(stats.pending), count(stats.failed)),
+    });
+    println!("\nAudit");
+    for Finding { good, question, figures } in &findings {
+        println!("  {:5} {question:44} {figures}", if *good { "ok" } else { "WRONG" });
+    }
+    let good = findings.iter().all(|finding| finding.good);
+    println!("\n{}", if good { "Nothing was lost." } else { "Something is wrong: see above." });
+    if args.keeps_database() {
+        println!("Look into it: sqlite3 {} 'SELECT * FROM outbox LIMIT 5'", database.display());
+    }
+    Ok(good)
+}
+
+/// All that the story is told with.
+struct Station<'s> {
+    outbox: &'s Outbox,
+    tally: &'s Tally,
+    far_end: std::sync::mpsc::Receiver<route::Arrived>,
+    display: Display,
+    audit: Audit,
+    longest_backlog: u64,
+    next_look: Instant,
+}
+
+impl Station<'_> {
+    /// Takes what arrives until `enough`, or until then, and shows how it stands.
+    fn listen(&mut self, enough: impl Fn(&Audit) -> bool, until: Instant) -> Result<(), Failure> {
+        while !enough(&self.audit) && Instant::now() < until {
+            let look = self.next_look.min(until);
+            match self.far_end.recv_timeout(look.saturating_duration_since(Instant::now())) {
+                Ok(message) => self.audit.arrived(message),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Err("the far end went away".into()),
+            }
+            if Instant::now() >= self.next_look {
+                self.next_look = Instant::now() + LOOK;
+                self.look()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn look(&mut self) -> Result<(), Failure> {
+        let stats = self.stats()?;
+        self.longest_backlog = self.longest_backlog.max(stats.pending);
+        let committed = count(self.tally.committed.load(Relaxed));
+        let (delivered, pending) = (count(self.audit.delivered()), count(stats.pending));
+        self.display.show(format!("{committed} committed, {delivered} delivered, {pending} pending"));
+        Ok(())
+    }
+
+    fn stats(&self) -> Result<Stats, edge_outbox::Error> {
+        self.outbox.stats()
+    }
+
+    fn summary(&self, took: Duration, broken: Duration, stats: &Stats) {
+        let committed = self.tally.committed.load(Relaxed);
+        println!("\nWhat happened in {:.1} s", took.as_secs_f64());
+        let line = |what: &str, figure: u64, unit: &str| println!("  {what:28} {:>8} {unit}", count(figure));
+        line("committed", committed, "readings, each with its message");
+        line("rolled back on purpose", self.tally.rolled_back.load(Relaxed), "readings, each with its message");
+        line("link broken", broken.as_millis() as u64, "ms in all, twice");
+        line("sessions after the first", stats.reconnects, "");
+        line("longest backlog", self.longest_backlog, "messages");
+        line("delivered", self.audit.delivered(), "messages");
+        line("delivered once more", self.audit.repeated(), "messages that were in flight when the link broke");
+    }
+}
+
+fn count(number: u64) -> String {
+    HumanCount(number).to_string()
+}
