@@ -1,6 +1,8 @@
 //! Transactional outbox for edge devices.
-#![forbid(unsafe_code)]
-#![deny(missing_docs)]
+#![cfg_attr(
+    not(test),
+    warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)
+)]
 
 pub mod broker;
 mod error;
@@ -19,5 +21,5 @@ pub use message::{
 };
 pub use outbox::{Builder, InTransaction, Outbox};
 pub use settings::{Backoff, ClosedTopics, Ordering, Settings};
-pub use status::{ClosedTopic, FailedMessage, LinkState, Role, Stats, Status, Storage};
+pub use status::{ClosedTopic, FailedMessage, LinkState, MessageState, Role, Stats, Status, Storage, StoredMessage};
 pub use {r2d2, r2d2_sqlite, rusqlite};

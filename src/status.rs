@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rusqlite::ErrorCode;
 
-use crate::{Error, MessageId};
+use crate::{Error, Message, MessageId};
 
 /// How the forwarder stands, from [`Outbox::status`](crate::Outbox::status).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,4 +152,42 @@ pub struct FailedMessage {
     pub created_at: SystemTime,
     /// When it was parked, by the wall clock of that time.
     pub failed_at: SystemTime,
+}
+
+/// A message as it stands in the table, from [`Outbox::message`](crate::Outbox::message).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoredMessage {
+    /// Its name.
+    pub id: MessageId,
+    /// What became of it so far.
+    pub state: MessageState,
+    /// When it took that state, by the wall clock of that time.
+    pub since: SystemTime,
+    /// When it was enqueued, by the wall clock of that time.
+    pub created_at: SystemTime,
+    /// Sendings that were settled.
+    pub attempts: u32,
+    /// The last reason for which it was refused or parked.
+    pub last_error: Option<String>,
+    /// What it waits behind: `key ` and a key, or `topic ` and a topic.
+    pub held_by: Option<String>,
+    /// Bytes on the wire, about: topic, key, headers, content type, payload.
+    pub size: u64,
+    /// The message; or why there is none that could be sent, in words.
+    pub message: Result<Message, String>,
+}
+
+/// What became of a message so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum MessageState {
+    /// It is to be sent.
+    Pending,
+    /// The broker acknowledged it.
+    Sent,
+    /// It is parked until somebody retries or discards it.
+    Failed,
+    /// The row says none of these: somebody or something wrote over it. It will be parked.
+    Damaged,
 }

@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::Outbox;
 use crate::Error;
-use crate::status::{FailedMessage, Stats};
-use crate::store::{self, FailedRow};
+use crate::status::{FailedMessage, MessageState, Stats, StoredMessage};
+use crate::store::{self, Content, FailedRow, Stored};
 
 impl Outbox {
     /// Figures. As fast with a million pending messages as with ten; only the waiting and the failed ones are counted.
@@ -52,6 +52,15 @@ impl Outbox {
         Ok(rows.into_iter().map(FailedMessage::from).collect())
     }
 
+    /// The message of that row id, whatever became of it; `None` where there is no such row (any more).
+    ///
+    /// # Errors
+    /// [`Error::Pool`], [`Error::Sqlite`].
+    pub fn message(&self, id: i64) -> Result<Option<StoredMessage>, Error> {
+        let stored = store::get(&*self.connection()?, id, self.inner.settings.max_payload)?;
+        Ok(stored.map(StoredMessage::from))
+    }
+
     /// Makes the failed message of that row id pending again. It gets all its attempts back, and is sent soon.
     ///
     /// # Errors
@@ -96,6 +105,30 @@ impl From<FailedRow> for FailedMessage {
             size: row.size as u64,
             created_at: wall_clock(row.created_at),
             failed_at: wall_clock(row.failed_at),
+        }
+    }
+}
+
+impl From<Stored> for StoredMessage {
+    fn from(stored: Stored) -> Self {
+        StoredMessage {
+            id: stored.id,
+            state: match stored.status {
+                Some(store::Status::Pending) => MessageState::Pending,
+                Some(store::Status::Sent) => MessageState::Sent,
+                Some(store::Status::Failed) => MessageState::Failed,
+                None => MessageState::Damaged,
+            },
+            since: wall_clock(stored.status_at),
+            created_at: wall_clock(stored.created_at),
+            attempts: stored.attempts,
+            last_error: stored.last_error,
+            held_by: stored.held_by,
+            size: stored.size as u64,
+            message: match stored.content {
+                Content::Message(_, message) => Ok(*message),
+                Content::Spoiled(why) => Err(why),
+            },
         }
     }
 }

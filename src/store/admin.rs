@@ -209,7 +209,7 @@ fn count(conn: &Connection, sql: &str) -> Result<u64, Error> {
 }
 
 /// Whether any row up to `id` still waits, in a lane or by itself. Rows above the position are not looked at.
-fn pending_upto(conn: &Connection, id: i64) -> Result<bool, Error> {
+pub(crate) fn pending_upto(conn: &Connection, id: i64) -> Result<bool, Error> {
     let mut statement = conn.prepare_cached(
         "SELECT EXISTS (SELECT 1 FROM main.outbox INDEXED BY outbox_again
                         WHERE status = 'PENDING' AND attempts > 0 AND held_by IS NULL AND id <= ?1)

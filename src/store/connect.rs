@@ -19,6 +19,8 @@ pub(crate) enum Role {
 }
 
 const FORWARDER_BUSY_TIMEOUT: Duration = Duration::from_millis(50);
+/// More than the forwarder has, so that each is prepared once.
+const STATEMENTS: usize = 32;
 /// Frames (pages) in the write-ahead log from which a checkpoint is worth its syncs.
 const CHECKPOINT_FRAMES: i64 = 1_000;
 
@@ -36,6 +38,7 @@ pub(crate) fn configure(conn: &Connection, role: Role) -> rusqlite::Result<()> {
         }
         Role::Forwarder => {
             conn.busy_timeout(FORWARDER_BUSY_TIMEOUT)?;
+            conn.set_prepared_statement_cache_capacity(STATEMENTS);
             conn.execute_batch("PRAGMA main.synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0;")?;
         }
     }

@@ -49,8 +49,8 @@ pub(crate) fn enqueue(conn: &Connection, message: &Message, max_payload: usize) 
     Ok(MessageId::new(row, nonce))
 }
 
-/// Whether this connection syncs its commits: FULL or EXTRA. Asked anew each time, and not by a cached statement,
-/// since SQLite answers a prepared `PRAGMA synchronous` with what held when it was prepared.
+/// Whether this connection syncs its commits: FULL or EXTRA. Asked for each message, since the application may change
+/// it between any two transactions.
 fn commits_are_synced(conn: &Connection) -> Result<bool, Error> {
     let level: i64 = conn.pragma_query_value(Some("main"), "synchronous", |row| row.get(0))?;
     Ok(level >= 2)

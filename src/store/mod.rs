@@ -23,14 +23,18 @@ use rusqlite::Connection;
 
 use crate::Error;
 
+#[cfg(test)]
+pub(crate) use admin::pending_upto;
 pub(crate) use admin::{
-    FailedRow, discard, failed, failed_count, held_count, newest, oldest_pending, position, retry, retry_all,
-    settled_above, waiting_count,
+    FailedRow, Status, Stored, discard, failed, failed_count, get, held_count, newest, oldest_pending, position, retry,
+    retry_all, settled_above, waiting_count,
 };
 pub(crate) use connect::{Role, configure};
 pub(crate) use enqueue::enqueue;
 pub(crate) use purge::Purge;
 pub(crate) use row::{Batch, Content, Fate, Lane, Query, Row, Settlement};
+#[cfg(test)]
+pub(crate) use schema::open;
 pub(crate) use schema::{connect, prepare};
 
 /// The forwarder's own connection and what it remembers of the table between two calls.

@@ -120,7 +120,9 @@ impl Store {
                 }
                 None => {
                     log::warn!("row {} is held by something unreadable; it and its like are released", row.id);
-                    self.conn.prepare_cached(RELEASE)?.execute([row.id])?;
+                    if self.conn.prepare_cached(RELEASE)?.execute([row.id])? == 0 {
+                        break; // table and index disagree: a damaged file, in which this would go on for ever
+                    }
                 }
             }
         }

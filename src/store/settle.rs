@@ -8,23 +8,42 @@ use super::{Batch, Fate, Settlement, Store};
 use crate::Error;
 use crate::broker::MAX_REASON;
 
+/// The attempts and one more: at most what a `u32` holds, at least 1 whatever stands there.
+macro_rules! one_more {
+    () => {
+        "min(max(coalesce(CAST(attempts AS INTEGER), 0), 0), 4294967294) + 1"
+    };
+}
+
 // An acknowledgement counts whatever was thought of the row before: the broker has the message.
-const SENT: &str = "
+const SENT: &str = concat!(
+    "
     UPDATE main.outbox
     SET status = 'SENT', filler = '...', status_at = ?2, held_by = NULL,
-        attempts = min(max(attempts, 0), 4294967294) + 1
-    WHERE id = ?1 AND status IS NOT 'SENT'";
+        attempts = ",
+    one_more!(),
+    "
+    WHERE id = ?1 AND status IS NOT 'SENT'"
+);
 
-const FAILED: &str = "
+const FAILED: &str = concat!(
+    "
     UPDATE main.outbox
     SET status = 'FAILED', status_at = ?2, held_by = NULL, last_error = ?3,
-        attempts = min(max(attempts, 0), 4294967294) + 1
-    WHERE id = ?1 AND status IS NOT 'SENT' AND status IS NOT 'FAILED'";
+        attempts = ",
+    one_more!(),
+    "
+    WHERE id = ?1 AND status IS NOT 'SENT' AND status IS NOT 'FAILED'"
+);
 
-const WAITING: &str = "
+const WAITING: &str = concat!(
+    "
     UPDATE main.outbox
-    SET wait_ms = ?2, held_by = ?3, last_error = ?4, attempts = min(max(attempts, 0), 4294967294) + 1
-    WHERE id = ?1 AND status IS NOT 'SENT' AND status IS NOT 'FAILED'";
+    SET wait_ms = ?2, held_by = ?3, last_error = ?4, attempts = ",
+    one_more!(),
+    "
+    WHERE id = ?1 AND status IS NOT 'SENT' AND status IS NOT 'FAILED'"
+);
 
 const HELD: &str = "
     UPDATE main.outbox SET held_by = ?2 WHERE id = ?1 AND status IS NOT 'SENT' AND status IS NOT 'FAILED'";
@@ -41,7 +60,17 @@ const MEND: &str = "
         expires_at = NULL, topic = 'damaged', key = NULL, content_type = NULL, response_topic = NULL,
         correlation_data = NULL, headers = NULL,
         payload = CASE WHEN typeof(payload) = 'text' OR typeof(payload) = 'blob' THEN payload ELSE x'' END
-    WHERE id = ?1";
+    WHERE id = ?1 AND NOT (
+        typeof(status) = 'text' AND typeof(status_at) = 'integer' AND typeof(attempts) = 'integer'
+        AND typeof(wait_ms) = 'integer' AND typeof(synced) = 'integer' AND typeof(created_at) = 'integer'
+        AND typeof(nonce) = 'integer' AND typeof(qos) = 'integer' AND typeof(retain) = 'integer'
+        AND typeof(topic) = 'text' AND (typeof(payload) = 'text' OR typeof(payload) = 'blob')
+        AND typeof(coalesce(filler, '')) = 'text' AND typeof(coalesce(held_by, '')) = 'text'
+        AND typeof(coalesce(last_error, '')) = 'text' AND typeof(coalesce(checksum, 0)) = 'integer'
+        AND typeof(coalesce(priority, 0)) = 'integer' AND typeof(coalesce(expires_at, 0)) = 'integer'
+        AND typeof(coalesce(key, '')) = 'text' AND typeof(coalesce(content_type, '')) = 'text'
+        AND typeof(coalesce(response_topic, '')) = 'text' AND typeof(coalesce(correlation_data, x'')) = 'blob'
+        AND typeof(coalesce(headers, '')) = 'text')";
 
 /// What a settling transaction did, beside what it was asked.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -115,9 +144,9 @@ fn settle_one(tx: &Transaction<'_>, settlement: &Settlement, now_ms: i64) -> Res
     match update(tx, *id, fate, now_ms) {
         Ok(1) => Ok(effect(fate)),
         Ok(_) => Ok(Effect::Other),
-        Err(error) if holds_a_wrong_type(&error) => {
+        // A trigger of the application's may have failed for its own table's types: then there is nothing to mend.
+        Err(error) if is_wrong_type(&error) && mend(tx, *id)? => {
             warn!("row {id} is damaged, a value has the wrong type: what it said is replaced, but for its payload");
-            mend(tx, *id)?;
             let reason = "damaged: a value in it has the wrong type".to_owned();
             let fate = if *fate == Fate::Sent { Fate::Sent } else { Fate::Failed { reason } };
             update(tx, *id, &fate, now_ms)?;
@@ -140,16 +169,18 @@ fn update(tx: &Transaction<'_>, id: i64, fate: &Fate, now_ms: i64) -> rusqlite::
     }
 }
 
-fn holds_a_wrong_type(error: &rusqlite::Error) -> bool {
+fn is_wrong_type(error: &rusqlite::Error) -> bool {
     error.sqlite_error().is_some_and(|e| e.extended_code == ffi::SQLITE_CONSTRAINT_DATATYPE)
 }
 
-/// Makes a row writable again whose damage keeps it from being written. Its checksum will not match, so that it is not
-/// sent when somebody retries it.
-fn mend(conn: &Connection, id: i64) -> rusqlite::Result<()> {
-    conn.prepare_cached(MEND)?.execute([id])?;
+/// Makes a row writable again whose damage keeps it from being written; whether there was such damage. Its checksum
+/// will not match, so that it is not sent when somebody retries it.
+fn mend(conn: &Connection, id: i64) -> rusqlite::Result<bool> {
+    if conn.prepare_cached(MEND)?.execute([id])? == 0 {
+        return Ok(false);
+    }
     conn.prepare_cached("UPDATE main.outbox SET checksum = 0 WHERE id = ?1")?.execute([id])?;
-    Ok(())
+    Ok(true)
 }
 
 /// The front of a reason that the table keeps.

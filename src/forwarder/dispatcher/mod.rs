@@ -34,7 +34,7 @@ use flight::{Flight, Item};
 use lanes::{Lanes, Phase};
 use ledger::Ledger;
 use pick::Pick;
-pub(crate) use rules::{Bounds, Rules};
+pub(crate) use rules::Rules;
 use session::Sessions;
 pub(crate) use session::{Ending, Session};
 use suspects::{Judgement, Suspects};
