@@ -186,6 +186,10 @@ impl<'p> Run<'p> {
         };
         if current {
             match ending {
+                // Told to end, by a pause or a shutdown: what the adapter says of it is no trouble.
+                _ if matches!(self.dispatcher.session(), Session::Closing { .. }) => {
+                    log::debug!("session {session} ended as it was told to");
+                }
                 Ending::Recycled => log::debug!("session {session} ended: {why}"),
                 _ if self.ended.0 == why => log::debug!("session {session}: {why}"),
                 _ => log::warn!("session {session} ended: {why}; messages are kept"),
@@ -338,8 +342,11 @@ impl<'p> Run<'p> {
         }
     }
 
-    /// Tells those whose messages are settled by now.
+    /// Tells those whose messages are settled by now; the figures first, for they may look at them next.
     fn flushed(&mut self) {
+        if !self.flushes.is_empty() {
+            self.publish(Role::Active);
+        }
         let (dispatcher, store) = (&self.dispatcher, &self.parts.store);
         self.flushes.retain(|(target, done)| {
             let pending = dispatcher
