@@ -192,16 +192,16 @@ impl Station<'_> {
     }
 
     fn summary(&self, took: Duration, broken: Duration, stats: &Stats) {
-        let committed = self.tally.committed.load(Relaxed);
+        let (committed, rolled_back) = (self.tally.committed.load(Relaxed), self.tally.rolled_back.load(Relaxed));
         println!("\nWhat happened in {:.1} s", took.as_secs_f64());
-        let line = |what: &str, figure: u64, unit: &str| println!("  {what:28} {:>8} {unit}", count(figure));
-        line("committed", committed, "readings, each with its message");
-        line("rolled back on purpose", self.tally.rolled_back.load(Relaxed), "readings, each with its message");
-        line("link broken", broken.as_millis() as u64, "ms in all, twice");
-        line("sessions after the first", stats.reconnects, "");
-        line("longest backlog", self.longest_backlog, "messages");
-        line("delivered", self.audit.delivered(), "messages");
-        line("delivered once more", self.audit.repeated(), "messages that were in flight when the link broke");
+        let line = |what: &str, figure: String, more: &str| println!("  {what:25} {figure:>7} {more}");
+        line("committed", count(committed), "readings, each with its message");
+        line("rolled back on purpose", count(rolled_back), "readings, each with its message");
+        line("the link was broken for", format!("{:.1}", broken.as_secs_f64()), "s, in two times");
+        line("reconnected", count(stats.reconnects), "times");
+        line("longest backlog", count(self.longest_backlog), "messages");
+        line("delivered", count(self.audit.delivered()), "readings");
+        line("delivered once more", count(self.audit.repeated()), "readings: what was in flight when the link broke");
     }
 }
 

@@ -110,8 +110,8 @@ fn write(outbox: &Outbox, reading: &Reading) -> Result<(), Trouble> {
 /// The readings of this run that were committed, as the table has them.
 pub fn committed(outbox: &Outbox, run: &str) -> Result<Vec<Reading>, Error> {
     let connection = outbox.connection()?;
-    let mut statement =
-        connection.prepare("SELECT run, sensor, number, celsius FROM reading WHERE run = ?1 ORDER BY sensor, number")?;
+    let mut statement = connection
+        .prepare("SELECT run, sensor, number, celsius FROM reading WHERE run = ?1 ORDER BY sensor, number")?;
     let readings = statement.query_map([run], |row| {
         let number: i64 = row.get(2)?;
         Ok(Reading { run: row.get(0)?, sensor: row.get(1)?, number: number as u64, celsius: row.get(3)? })
