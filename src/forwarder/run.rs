@@ -342,11 +342,13 @@ impl<'p> Run<'p> {
         }
     }
 
-    /// Tells those whose messages are settled by now; the figures first, for they may look at them next.
+    /// Tells those whose messages are settled by now.
     fn flushed(&mut self) {
-        if !self.flushes.is_empty() {
-            self.publish(Role::Active);
+        if self.flushes.is_empty() {
+            return self.dispatcher.hurry(false);
         }
+        // First what they may look at when they are told.
+        self.publish(Role::Active);
         let (dispatcher, store) = (&self.dispatcher, &self.parts.store);
         self.flushes.retain(|(target, done)| {
             let pending = dispatcher
@@ -361,9 +363,7 @@ impl<'p> Run<'p> {
     }
 
     fn wait(&mut self, until: Option<Instant>) {
-        if !self.flushes.is_empty() {
-            self.flushed();
-        }
+        self.flushed();
         self.publish(Role::Active);
         let mut until = until.map_or(self.next_poll, |until| until.min(self.next_poll));
         if !self.queue.is_empty() {
