@@ -1,5 +1,5 @@
-//! An adapter of one's own: each message is a line of JSON over TCP, and the peer answers each, in order, with a line
-//! that says `ok` or why not. Run it: `cargo run --example own_adapter`.
+//! An adapter of one's own: each message is a line of JSON over TCP, the payload as text, and the peer answers each, in
+//! order, with a line that says `ok` or why not. Run it: `cargo run --example own_adapter`.
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError::*, sync_channel};

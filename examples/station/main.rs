@@ -20,7 +20,7 @@ mod sensor;
 use std::error::Error;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::mpsc::RecvTimeoutError;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -30,8 +30,8 @@ use indicatif::HumanCount;
 use crate::args::Args;
 use crate::audit::{Audit, Finding};
 use crate::display::Display;
-use crate::route::Route;
-use crate::sensor::{SENSORS, Tally};
+use crate::route::{Arrived, Link, Route};
+use crate::sensor::{Reading, SENSORS, Tally};
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -79,7 +79,6 @@ fn run(args: &Args) -> Result<bool, Failure> {
     let outbox = Outbox::builder(&database).settings(settings).broker(broker).open()?;
     sensor::create_table(&outbox)?;
 
-    let begun = Instant::now();
     let tally = Tally::default();
     let mut station = Station {
         outbox: &outbox,
@@ -88,61 +87,17 @@ fn run(args: &Args) -> Result<bool, Failure> {
         display: Display::new(args.duration),
         audit: Audit::new(&run),
         longest_backlog: 0,
-        next_look: begun,
+        begun: Instant::now(),
+        next_look: Instant::now(),
     };
-    let broken = thread::scope(|scope| -> Result<Duration, Failure> {
-        let (outbox, run, tally, end) = (&outbox, &run, &tally, begun + args.duration);
-        let sensors = SENSORS.map(|sensor| scope.spawn(move || sensor::measure(outbox, run, sensor, end, tally)));
-        let mut broken = Duration::ZERO;
-        for fifth in 1..=5 {
-            station.listen(|_| false, begun + args.duration * fifth / 5)?;
-            match fifth {
-                1 | 3 => {
-                    link.cut();
-                    station.display.happened("the link breaks");
-                }
-                2 | 4 => {
-                    link.heal();
-                    broken += args.duration / 5;
-                    let backlog = count(station.stats()?.pending);
-                    station.display.happened(&format!("the link can be used again; {backlog} messages wait"));
-                }
-                _ => station.display.happened("the sensors stop; what is left is sent"),
-            }
-        }
-        for sensor in sensors {
-            sensor.join().map_err(|_| "a sensor panicked")??;
-        }
-        // Beside the listening, since the far end would stand still otherwise.
-        let flushing = scope.spawn(|| outbox.flush(PATIENCE));
-        while !flushing.is_finished() {
-            station.listen(|_| flushing.is_finished(), Instant::now() + PATIENCE)?;
-        }
-        if let Err(why) = flushing.join().map_err(|_| "flush panicked")? {
-            station.display.happened(&format!("not everything could be sent: {why}"));
-        }
-        Ok(broken)
-    })?;
-    outbox.transaction(|tx| outbox.enqueue(tx, &Message::text(station.audit.end_topic(), "")))?;
-    station.listen(Audit::ended, Instant::now() + PATIENCE)?;
-    outbox.flush(PATIENCE)?;
-    let stats = station.stats()?;
+    let broken = station.measure_and_break(&run, &*link, args.duration)?;
+    station.listen_to_the_end()?;
+    let stats = outbox.stats()?;
     outbox.shutdown(PATIENCE)?;
     station.display.finish();
 
-    station.summary(begun.elapsed(), broken, &stats);
-    let mut findings = station.audit.findings(&sensor::committed(&outbox, &run)?, tally.rolled_back.load(Relaxed));
-    findings.push(Finding {
-        good: stats.pending == 0 && stats.failed == 0,
-        question: "nothing is left in the outbox",
-        figures: format!("{} pending, {} failed", count(stats.pending), count(stats.failed)),
-    });
-    println!("\nAudit");
-    for Finding { good, question, figures } in &findings {
-        println!("  {:5} {question:44} {figures}", if *good { "ok" } else { "WRONG" });
-    }
-    let good = findings.iter().all(|finding| finding.good);
-    println!("\n{}", if good { "Nothing was lost." } else { "Something is wrong: see above." });
+    station.summary(broken, &stats);
+    let good = station.conclude(&sensor::committed(&outbox, &run)?, &stats);
     if args.keeps_database() {
         println!("Look into it: sqlite3 {} 'SELECT * FROM outbox LIMIT 5'", database.display());
     }
@@ -153,14 +108,66 @@ fn run(args: &Args) -> Result<bool, Failure> {
 struct Station<'s> {
     outbox: &'s Outbox,
     tally: &'s Tally,
-    far_end: std::sync::mpsc::Receiver<route::Arrived>,
+    far_end: Receiver<Arrived>,
     display: Display,
     audit: Audit,
     longest_backlog: u64,
+    begun: Instant,
     next_look: Instant,
 }
 
 impl Station<'_> {
+    /// The sensors measure for so long, while the link breaks for the second and the fourth fifth of it. For how long
+    /// it was broken.
+    fn measure_and_break(&mut self, run: &str, link: &dyn Link, duration: Duration) -> Result<Duration, Failure> {
+        let (outbox, tally, begun) = (self.outbox, self.tally, self.begun);
+        thread::scope(|scope| {
+            let measure = |sensor| move || sensor::measure(outbox, run, sensor, begun + duration, tally);
+            let sensors = SENSORS.map(|sensor| scope.spawn(measure(sensor)));
+            let mut broken = Duration::ZERO;
+            for _ in 0..2 {
+                self.listen(|_| false, Instant::now() + duration / 5)?;
+                link.cut();
+                let cut = Instant::now();
+                self.display.happened("the link breaks");
+
+                self.listen(|_| false, cut + duration / 5)?;
+                link.heal();
+                broken += cut.elapsed();
+                let backlog = count(outbox.stats()?.pending);
+                self.display.happened(&format!("the link can be used again; {backlog} messages wait"));
+            }
+            self.listen(|_| false, begun + duration)?;
+            self.display.happened("the sensors stop; what is left is sent");
+            for sensor in sensors {
+                sensor.join().map_err(|_| "a sensor panicked")??;
+            }
+            Ok(broken)
+        })
+    }
+
+    /// Until everything is settled, and has arrived.
+    fn listen_to_the_end(&mut self) -> Result<(), Failure> {
+        let outbox = self.outbox;
+        thread::scope(|scope| {
+            // Beside the listening, for nothing is acknowledged while nobody listens.
+            let flushing = scope.spawn(|| outbox.flush(PATIENCE));
+            while !flushing.is_finished() {
+                self.listen(|_| flushing.is_finished(), Instant::now() + PATIENCE)?;
+            }
+            if let Err(why) = flushing.join().map_err(|_| "flush panicked")? {
+                self.display.happened(&format!("not everything could be sent: {why}"));
+            }
+            Ok::<_, Failure>(())
+        })?;
+        outbox.transaction(|tx| outbox.enqueue(tx, &Message::text(self.audit.end_topic(), "")))?;
+        self.listen(Audit::ended, Instant::now() + PATIENCE)?;
+        if let Err(why) = outbox.flush(PATIENCE) {
+            self.display.happened(&format!("the end could not be told: {why}"));
+        }
+        Ok(())
+    }
+
     /// Takes what arrives until `enough`, or until then, and shows how it stands.
     fn listen(&mut self, enough: impl Fn(&Audit) -> bool, until: Instant) -> Result<(), Failure> {
         while !enough(&self.audit) && Instant::now() < until {
@@ -179,7 +186,7 @@ impl Station<'_> {
     }
 
     fn look(&mut self) -> Result<(), Failure> {
-        let stats = self.stats()?;
+        let stats = self.outbox.stats()?;
         self.longest_backlog = self.longest_backlog.max(stats.pending);
         let committed = count(self.tally.committed.load(Relaxed));
         let (delivered, pending) = (count(self.audit.delivered()), count(stats.pending));
@@ -187,13 +194,9 @@ impl Station<'_> {
         Ok(())
     }
 
-    fn stats(&self) -> Result<Stats, edge_outbox::Error> {
-        self.outbox.stats()
-    }
-
-    fn summary(&self, took: Duration, broken: Duration, stats: &Stats) {
+    fn summary(&self, broken: Duration, stats: &Stats) {
         let (committed, rolled_back) = (self.tally.committed.load(Relaxed), self.tally.rolled_back.load(Relaxed));
-        println!("\nWhat happened in {:.1} s", took.as_secs_f64());
+        println!("\nWhat happened in {:.1} s", self.begun.elapsed().as_secs_f64());
         let line = |what: &str, figure: String, more: &str| println!("  {what:25} {figure:>7} {more}");
         line("committed", count(committed), "readings, each with its message");
         line("rolled back on purpose", count(rolled_back), "readings, each with its message");
@@ -201,7 +204,24 @@ impl Station<'_> {
         line("reconnected", count(stats.reconnects), "times");
         line("longest backlog", count(self.longest_backlog), "messages");
         line("delivered", count(self.audit.delivered()), "readings");
-        line("delivered once more", count(self.audit.repeated()), "readings: what was in flight when the link broke");
+        line("delivered once more", count(self.audit.repeated()), "times: what was in flight when the link broke");
+    }
+
+    /// Whether all that was promised was kept.
+    fn conclude(&self, committed: &[Reading], stats: &Stats) -> bool {
+        let mut findings = self.audit.findings(committed, self.tally.rolled_back.load(Relaxed));
+        findings.push(Finding {
+            good: stats.pending == 0 && stats.failed == 0,
+            question: "nothing is left in the outbox",
+            figures: format!("{} pending, {} failed", count(stats.pending), count(stats.failed)),
+        });
+        println!("\nAudit");
+        for Finding { good, question, figures } in &findings {
+            println!("  {:5} {question:40} {figures}", if *good { "ok" } else { "WRONG" });
+        }
+        let good = findings.iter().all(|finding| finding.good);
+        println!("\n{}", if good { "Nothing was lost." } else { "Something is wrong: see above." });
+        good
     }
 }
 
