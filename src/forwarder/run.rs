@@ -164,6 +164,7 @@ impl<'p> Run<'p> {
             Command::Flush(done) => match self.parts.store.newest() {
                 Ok(newest) => {
                     self.dispatcher.committed();
+                    self.dispatcher.hurry(true);
                     self.flushes.push((newest, done));
                 }
                 // The caller's end is told by the drop, and looks at the reason itself.
@@ -319,7 +320,11 @@ impl<'p> Run<'p> {
                 self.sent += batch.settlements.iter().filter(|s| s.fate == Fate::Sent).count() as u64;
                 self.dispatcher.written(&batch);
                 settled.failed.into_iter().for_each(|id| self.tell_failed(id));
-                self.flushed();
+                if !self.flushes.is_empty() {
+                    // Who waited looks at the figures next.
+                    self.publish(Role::Active);
+                    self.flushed();
+                }
             }
             Err(error) => {
                 self.trouble(&error);

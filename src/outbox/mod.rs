@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError, at, bounded, never, select};
 use r2d2::{Pool, PooledConnection};
 use r2d2_sqlite::SqliteConnectionManager;
-use rusqlite::{Transaction, TransactionBehavior};
+use rusqlite::{ErrorCode, Transaction, TransactionBehavior};
 
 pub use builder::Builder;
 
@@ -160,12 +160,20 @@ impl Outbox {
     /// # Errors
     /// [`Error::TimedOut`], and sending goes on; [`Error::NoBroker`], [`Error::Stopped`], [`Error::Panicked`].
     pub fn flush(&self, timeout: Duration) -> Result<(), Error> {
+        let until = Instant::now().checked_add(timeout);
         let (done, told) = bounded(1);
-        self.command(Command::Flush(done))?;
-        match told.recv_timeout(timeout) {
-            Ok(()) => Ok(()),
-            Err(RecvTimeoutError::Timeout) => Err(Error::TimedOut { what: "flush", after: timeout }),
-            Err(RecvTimeoutError::Disconnected) => Err(self.alive().err().unwrap_or(Error::Stopped)),
+        let ended = self.command(Command::Flush(done))?;
+        let timed_out = || Error::TimedOut { what: "flush", after: timeout };
+        let waiting = until.map_or_else(never, at);
+        select! {
+            recv(told) -> answer => if answer.is_ok() { return Ok(()) },
+            recv(ended) -> _ => if told.try_recv().is_ok() { return Ok(()) },
+            recv(waiting) -> _ => return Err(timed_out()),
+        }
+        // A forwarder that panics lets go of those who wait before it says why: it has said so when it has ended.
+        select! {
+            recv(ended) -> _ => Err(self.alive().err().unwrap_or(Error::Stopped)),
+            recv(waiting) -> _ => Err(timed_out()),
         }
     }
 
@@ -175,7 +183,7 @@ impl Outbox {
     /// # Errors
     /// [`Error::NoBroker`], [`Error::Stopped`], [`Error::Panicked`].
     pub fn pause(&self) -> Result<(), Error> {
-        self.command(Command::Pause)
+        self.command(Command::Pause).map(drop)
     }
 
     /// Goes on after [`pause`](Self::pause).
@@ -183,7 +191,7 @@ impl Outbox {
     /// # Errors
     /// [`Error::NoBroker`], [`Error::Stopped`], [`Error::Panicked`].
     pub fn resume(&self) -> Result<(), Error> {
-        self.command(Command::Resume)
+        self.command(Command::Resume).map(drop)
     }
 
     /// How the forwarder stands, at most [`Settings::poll_interval`] ago. Asks neither the database nor the network.
@@ -226,20 +234,25 @@ impl Outbox {
         self.inner.shared.panicked().map_or(Ok(()), |said| Err(Error::Panicked(said.to_owned())))
     }
 
-    fn command(&self, command: Command) -> Result<(), Error> {
+    /// Posts it; the answer is disconnected when the forwarder has ended.
+    fn command(&self, command: Command) -> Result<&Receiver<()>, Error> {
         self.alive()?;
         let ended = self.inner.ended.as_ref().ok_or(Error::NoBroker)?;
-        if ended.try_recv() == Err(crossbeam_channel::TryRecvError::Disconnected) {
+        if ended.try_recv() == Err(TryRecvError::Disconnected) {
             return Err(self.alive().err().unwrap_or(Error::Stopped));
         }
         self.inner.shared.mailbox.post(Event::Command(command));
-        Ok(())
+        Ok(ended)
     }
 }
 
 fn commit(transaction: Transaction<'_>) -> Result<(), Error> {
     transaction.commit().map_err(|error| match Error::from(error) {
         Error::Busy(error) => Error::Busy(error),
+        // A deferred constraint of the application's: SQLite looked before it wrote anything.
+        Error::Sqlite(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
+            Error::Sqlite(error)
+        }
         Error::Snapshot(error) | Error::DiskFull(error) | Error::Sqlite(error) => Error::MaybeCommitted(error),
         other => other,
     })
