@@ -3,6 +3,9 @@
 //! Here stand the trait [`Broker`], what passes through it, and one file or folder per adapter. A broker has never
 //! heard of SQLite, of rows that wait, or of retries: it is one session at a time and nothing more.
 
+#[cfg(feature = "mqtt")]
+mod mqtt;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
@@ -10,6 +13,9 @@ use std::time::Instant;
 
 use crate::forwarder::{Event, Mailbox, Outcome, Ticket};
 use crate::message::{Message, MessageId};
+
+#[cfg(feature = "mqtt")]
+pub use self::mqtt::{Mqtt, MqttSettings};
 
 /// Carries messages to where they go: one session at a time.
 ///
