@@ -297,7 +297,7 @@ impl Dispatcher {
         self.sessions.state = Session::Up { since: self.now, limits };
         self.sessions.ups += 1;
         self.topics.session_up();
-        self.suspects.session_up(self.now);
+        self.suspects.session_begun(self.now);
         self.returned.settled();
     }
 
@@ -380,6 +380,7 @@ impl Dispatcher {
     fn end_session(&mut self, ending: Ending) {
         let stood = matches!(self.sessions.state, Session::Up { .. });
         self.sessions.end(self.now, ending, self.rules.reconnect, &mut self.dice);
+        let in_flight = self.flight.open();
         let oldest = self.flight.oldest().into_iter().chain(self.returned.end()).min().map(|(_, id, sent)| (id, sent));
         for mut item in self.flight.end().collect::<Vec<_>>() {
             item.sent_before = true;
@@ -392,6 +393,7 @@ impl Dispatcher {
         if !stood || ending == Ending::Recycled {
             return;
         }
+        self.suspects.take_care(in_flight);
         match self.suspects.session_ended(self.now, oldest, self.rules.bounds.suspects) {
             Judgement::Nothing => {}
             Judgement::Suspect(id) => {

@@ -217,6 +217,7 @@ impl Run {
                 return Ok(());
             };
             let event = entry.remove();
+            self.dispatcher.advance(self.now - self.born);
             self.checks.woken();
             self.dispatcher.advance(self.now - self.born);
             if !matches!(event, Event::Broker(Happening::Alive(_))) {
