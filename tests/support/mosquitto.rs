@@ -8,7 +8,8 @@ use std::io;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -224,10 +225,7 @@ impl Subscriber {
 
     /// The next message, if one comes in time.
     pub fn next(&self, within: Duration) -> Option<Received> {
-        match self.received.recv_timeout(within) {
-            Ok(one) => Some(one),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        }
+        self.received.recv_timeout(within).ok()
     }
 
     /// The next `count` messages.
@@ -267,15 +265,15 @@ impl Drop for Subscriber {
 /// A stretch of network in front of a broker that can be cut.
 pub struct Cable {
     port: u16,
-    streams: std::sync::Arc<std::sync::Mutex<Vec<TcpStream>>>,
+    streams: Arc<Mutex<Vec<TcpStream>>>,
 }
 
 impl Cable {
     pub fn to(broker: u16) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let port = listener.local_addr()?.port();
-        let streams = std::sync::Arc::default();
-        let all: std::sync::Arc<std::sync::Mutex<Vec<TcpStream>>> = std::sync::Arc::clone(&streams);
+        let streams = Arc::new(Mutex::new(Vec::new()));
+        let all = Arc::clone(&streams);
         thread::spawn(move || {
             for client in listener.incoming() {
                 let (Ok(client), Ok(server)) = (client, TcpStream::connect((Ipv4Addr::LOCALHOST, broker))) else {

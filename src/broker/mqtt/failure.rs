@@ -73,7 +73,8 @@ fn state(error: StateError) -> Down {
         StateError::Io(error) | StateError::Deserialization(CodecError::Io(error)) => {
             caused("the connection to the broker broke", error)
         }
-        StateError::ConnectionAborted => unreachable("the broker closed the connection"),
+        // also where a DISCONNECT stops behind its reason code, as MQTT allows and mosquitto does: rumqttc misses it
+        StateError::ConnectionAborted => unreachable("the broker closed the connection, for no reason that was seen"),
         StateError::AwaitPingResp => unreachable("the broker did not answer a ping within the keep-alive time"),
         StateError::ServerDisconnect { reason_code, reason_string } => {
             disconnect(reason_code, reason_string.as_deref())

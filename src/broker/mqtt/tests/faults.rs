@@ -462,3 +462,16 @@ fn a_dropped_adapter_closes_its_connection() {
     drop(forwarder);
     broker.join();
 }
+
+#[test]
+fn a_second_client_with_the_same_id_is_named_as_the_cause() {
+    let broker = scripted::session(connack(&[]), |mut peer| {
+        peer.write(&[0xE0, 2, 0x8E, 0]);
+        peer.read_to_end();
+    });
+    let mut forwarder = Forwarder::up(settings(broker.port));
+    let down = forwarder.wait_down();
+    assert!(matches!(down, Down::Refused(_)), "{down:?}");
+    assert!(words(&down).contains("same client id"), "{}", words(&down));
+    broker.join();
+}

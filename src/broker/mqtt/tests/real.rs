@@ -128,17 +128,6 @@ fn a_broker_that_dies_and_comes_back_is_connected_to_again() {
 }
 
 #[test]
-fn a_second_client_with_the_same_id_is_named_as_the_cause() {
-    let broker = Mosquitto::start();
-    let twin = MqttSettings { client_id: Some("twin".to_owned()), ..settings(broker.port()) };
-    let mut first = Forwarder::up(twin.clone());
-    let _second = Forwarder::up(twin);
-    let down = first.wait_down();
-    assert!(matches!(down, Down::Refused(_)), "{down:?}");
-    assert!(words(&down).contains("same client id"), "{}", words(&down));
-}
-
-#[test]
 fn the_wrong_password_is_a_refused_session() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("passwords"), "").unwrap();
@@ -151,24 +140,6 @@ fn the_wrong_password_is_a_refused_session() {
     forwarder.connect();
     let down = forwarder.wait_down();
     assert!(matches!(down, Down::Refused(_)), "{down:?}");
-}
-
-#[test]
-fn a_topic_that_the_access_list_forbids_is_closed_and_the_others_go_on() {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("acl"), "topic readwrite open/#\n").unwrap();
-    let broker = Mosquitto::start_in(folder, &["acl_file acl"]);
-    let mut forwarder = Forwarder::up(settings(broker.port()));
-    let to = |topic: &str, qos| Message::text(topic, "").with_qos(qos);
-    forwarder.send([
-        (1, to("closed/1", QoS::AtLeastOnce)),
-        (2, to("closed/2", QoS::ExactlyOnce)),
-        (3, to("open/1", QoS::AtLeastOnce)),
-        (4, to("open/2", QoS::ExactlyOnce)),
-    ]);
-    forwarder.wait_settled(4);
-    assert_eq!((forwarder.refusal(1).verdict, forwarder.refusal(2).verdict), (Verdict::Topic, Verdict::Topic));
-    assert_eq!(forwarder.count(&Outcome::Acknowledged), 2);
 }
 
 #[test]
