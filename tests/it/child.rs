@@ -11,8 +11,11 @@ use std::process::{ChildStdout, Command, ExitStatus, Stdio};
 const PART: &str = "EDGE_OUTBOX_TEST_PART";
 const DATABASE: &str = "EDGE_OUTBOX_TEST_DATABASE";
 
+/// What a process does with the database.
+type Part = fn(&Path);
+
 /// The parts, by name.
-const PARTS: [(&str, fn(&Path)); 7] = [
+const PARTS: [(&str, Part); 7] = [
     ("opening::opens", crate::opening::opens),
     ("forwarding::commits", crate::forwarding::commits),
     ("forwarding::dies_with_messages_in_flight", crate::forwarding::dies_with_messages_in_flight),

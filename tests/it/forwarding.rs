@@ -516,6 +516,23 @@ fn what_was_in_flight_at_the_end_comes_again_and_says_that_it_may_be_a_duplicate
     assert!(DUPLICATE_HEADER == "duplicate");
 }
 
+#[test]
+fn a_message_that_ends_every_session_before_its_neighbours_are_answered_is_parked_and_they_are_not() {
+    let device = Device::new();
+    // In one transaction, so that all of them are on their way before anybody can answer any.
+    let (before, behind) = (numbered("plain", 0..3), numbered("plain", 3..6));
+    enqueue(&device.open_writer(), before.chain([Message::text("poison", "p")]).chain(behind));
+    let (broker, everything) = broker();
+    broker.hang_up_on("poison").unwrap();
+    let outbox = device.open(broker);
+    let mut arrived: Vec<String> = (0..6).map(|_| take(&everything)).collect();
+    arrived.sort();
+    assert_eq!(arrived, ["0", "1", "2", "3", "4", "5"]);
+    outbox.flush(SOON).unwrap();
+    let failed = outbox.failed(0, 10).unwrap();
+    assert_eq!(failed.iter().map(|failed| failed.id.row()).collect::<Vec<_>>(), [4]);
+}
+
 /// The part of a process that has messages in flight when it is killed.
 pub fn dies_with_messages_in_flight(database: &Path) {
     let broker = InProcess::new();
