@@ -345,6 +345,11 @@ impl<'p> Run<'p> {
 
     /// Tells those whose messages are settled by now.
     fn flushed(&mut self) {
+        if self.flushes.is_empty() {
+            return self.dispatcher.hurry(false);
+        }
+        // First what they may look at when they are told.
+        self.publish(Role::Active);
         let (dispatcher, store) = (&self.dispatcher, &self.parts.store);
         self.flushes.retain(|(target, done)| {
             let pending = dispatcher
@@ -359,10 +364,8 @@ impl<'p> Run<'p> {
     }
 
     fn wait(&mut self, until: Option<Instant>) {
+        self.flushed();
         self.publish(Role::Active);
-        if !self.flushes.is_empty() {
-            self.flushed();
-        }
         let mut until = until.map_or(self.next_poll, |until| until.min(self.next_poll));
         if !self.queue.is_empty() {
             until = until.min(Instant::now() + LEFT_OVER);
