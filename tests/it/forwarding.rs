@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use edge_outbox::broker::{InProcess, Refusal, Verdict};
 use edge_outbox::rusqlite::Connection;
-use edge_outbox::{DUPLICATE_HEADER, Error, LinkState, Message, Outbox, Settings};
+use edge_outbox::{DUPLICATE_HEADER, Error, LinkState, Message, Outbox, Role, Settings};
 
 use crate::child::{Child, say, wait_for_cue};
 use crate::device::{
@@ -497,6 +497,7 @@ fn what_was_in_flight_at_the_end_comes_again_and_says_that_it_may_be_a_duplicate
     let device = Device::new();
     let (broker, everything) = broker();
     let outbox = device.open(broker.clone());
+    wait_for_status(&outbox, "it works", |status| status.role == Role::Active);
     enqueue(&outbox, numbered("t", 0..10));
     let held: Vec<_> = (0..10).map(|_| next(&everything)).collect();
     assert!(held.iter().all(|arrival| !arrival.possible_duplicate), "a first sending is none");
@@ -504,6 +505,7 @@ fn what_was_in_flight_at_the_end_comes_again_and_says_that_it_may_be_a_duplicate
     drop((held, outbox));
 
     let outbox = device.open(broker);
+    wait_for_status(&outbox, "it works", |status| status.role == Role::Active);
     enqueue(&outbox, [Message::text("t", "new")]);
     for number in 0..10 {
         let arrival = next(&everything);

@@ -7,4 +7,5 @@ mod forwarding;
 mod lifecycle;
 mod offline;
 mod opening;
+mod promises;
 mod transaction;
