@@ -13,7 +13,7 @@ pub(crate) struct Item {
     pub row: Row,
     /// Read from the stream of new rows, and by nothing in the table marked as an exception: the position cannot pass.
     pub fresh: bool,
-    /// Sent before, in this life of the forwarder.
+    /// Sent before, or it may have been, in an earlier life of the forwarder.
     pub sent_before: bool,
     /// Refused as one of a group: it goes by itself.
     pub alone: bool,
@@ -84,11 +84,20 @@ impl Flight {
         ticket
     }
 
+    fn slot(&self, ticket: Ticket) -> Option<usize> {
+        let index = usize::try_from(ticket.sending.checked_sub(self.first)?).ok()?;
+        self.slots.get(index).is_some_and(|slot| slot.id == ticket.row).then_some(index)
+    }
+
+    /// When what the ticket names was sent.
+    pub fn sent(&self, ticket: Ticket) -> Option<Duration> {
+        self.slot(ticket).map(|index| self.slots[index].sent)
+    }
+
     /// Takes out what the ticket names, if that very sending is still unsettled.
     pub fn settle(&mut self, ticket: Ticket) -> Option<Item> {
-        let index = usize::try_from(ticket.sending.checked_sub(self.first)?).ok()?;
-        let slot = self.slots.get_mut(index).filter(|slot| slot.id == ticket.row)?;
-        let item = slot.item.take()?;
+        let index = self.slot(ticket)?;
+        let item = self.slots[index].item.take()?;
         self.forget(&item);
         Some(item)
     }
@@ -110,10 +119,9 @@ impl Flight {
         }
     }
 
-    /// The oldest unsettled delivery, and when it was sent.
-    pub fn oldest(&self) -> Option<(&Item, Duration)> {
-        let slot = self.slots.front()?;
-        slot.item.as_ref().map(|item| (item, slot.sent))
+    /// The oldest unsettled delivery: the number of its sending, its row, and when it was sent.
+    pub fn oldest(&self) -> Option<(u64, i64, Duration)> {
+        self.slots.front().map(|slot| (self.first, slot.id, slot.sent))
     }
 
     /// When the session is given up for want of an answer.

@@ -117,7 +117,7 @@ impl Lanes {
                 self.active.insert(lane.clone());
             }
         }
-        if !matches!(phase, Phase::Probing(Some(_))) {
+        if !matches!(phase, Phase::Probing(Some(_)) | Phase::Draining) {
             state.rows.clear();
             state.read_to = 0;
         }
@@ -144,6 +144,14 @@ impl Lanes {
         if let Some(state) = self.known.get_mut(lane) {
             state.rows.extend(rows);
             state.read_to = read_to;
+        }
+    }
+
+    /// A row was marked that may stand before what was read already.
+    pub fn read_anew(&mut self, lane: &Lane) {
+        if let Some(state) = self.known.get_mut(lane) {
+            state.rows.clear();
+            state.read_to = 0;
         }
     }
 

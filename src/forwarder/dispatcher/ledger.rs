@@ -39,6 +39,11 @@ impl Ledger {
         self.entries.len()
     }
 
+    #[cfg(test)]
+    pub fn entries(&self) -> &[Settlement] {
+        &self.entries
+    }
+
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }

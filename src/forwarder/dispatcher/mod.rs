@@ -19,9 +19,14 @@ mod lanes;
 mod ledger;
 mod outcome;
 mod pick;
+mod returned;
 mod rules;
 mod session;
+#[cfg(test)]
+mod simulation;
 mod suspects;
+#[cfg(test)]
+mod tests;
 mod topics;
 mod view;
 
@@ -34,6 +39,7 @@ use flight::{Flight, Item};
 use lanes::{Lanes, Phase};
 use ledger::Ledger;
 use pick::Pick;
+use returned::Returned;
 pub(crate) use rules::Rules;
 use session::Sessions;
 pub(crate) use session::{Ending, Session};
@@ -98,12 +104,13 @@ pub(crate) struct Dispatcher {
     barrier: Option<i64>,
     /// The position that is stored.
     stored: i64,
-    /// The newest row at the start, and how many sendings from the stream may still be repetitions from before it.
+    /// Up to which row there may be rows in the table that were sent before, and how many sendings from the stream may
+    /// still be such repetitions.
     start: (i64, usize),
     /// Keys with an unsettled message in flight, for [`Ordering::Strict`].
     busy: BTreeMap<Arc<str>, usize>,
-    /// Deliveries that came back undelivered in a row, and until when sending rests for it.
-    undelivered: (u32, Duration),
+    /// Deliveries that came back while the session stands.
+    returned: Returned,
 
     paused: bool,
     /// Write as soon as nothing is in flight: somebody waits for it.
@@ -131,7 +138,10 @@ const POLITE: Duration = Duration::from_secs(5);
 impl Dispatcher {
     /// Begins behind `position`, with `newest` the newest row there is.
     pub fn new(rules: Rules, dice: Dice, position: i64, newest: i64) -> Self {
-        let repeated = rules.window + rules.bounds.settlements;
+        // Behind what was in flight, unwritten or set aside there is nothing that was sent; but with strict order rows
+        // are passed over while their key is busy, and now come first.
+        let passed_over = if rules.ordering == Ordering::Strict { rules.bounds.read_rows } else { 0 };
+        let repeated = rules.window + rules.bounds.settlements + rules.bounds.suspects + passed_over;
         Dispatcher {
             rules,
             dice,
@@ -155,7 +165,7 @@ impl Dispatcher {
             stored: position,
             start: (newest, repeated),
             busy: BTreeMap::new(),
-            undelivered: (0, Duration::ZERO),
+            returned: Returned::default(),
             paused: false,
             hurry: false,
             stopping: None,
@@ -288,7 +298,7 @@ impl Dispatcher {
         self.sessions.ups += 1;
         self.topics.session_up();
         self.suspects.session_up(self.now);
-        self.undelivered = (0, self.now);
+        self.returned.settled();
     }
 
     /// The other side said something that settles nothing.
@@ -370,7 +380,7 @@ impl Dispatcher {
     fn end_session(&mut self, ending: Ending) {
         let stood = matches!(self.sessions.state, Session::Up { .. });
         self.sessions.end(self.now, ending, self.rules.reconnect, &mut self.dice);
-        let oldest = self.flight.oldest().map(|(item, sent)| (item.row.id, sent));
+        let oldest = self.flight.oldest().into_iter().chain(self.returned.end()).min().map(|(_, id, sent)| (id, sent));
         for mut item in self.flight.end().collect::<Vec<_>>() {
             item.sent_before = true;
             self.topics.probe_over(&item.row.topic, item.row.id);
@@ -395,6 +405,7 @@ impl Dispatcher {
                 if let Some(item) = self.suspects.forget(self.now, id) {
                     self.release(&item.row);
                     self.park(&item, reason.to_owned());
+                    self.lane_goes_on(&item);
                 }
             }
             Judgement::Cleared(items) => {
@@ -411,7 +422,7 @@ impl Dispatcher {
             && !self.paused
             && self.stopping.is_none()
             && self.ledger.len() < self.rules.bounds.settlements
-            && self.now >= self.undelivered.1
+            && self.now >= self.returned.rest_until()
     }
 
     /// What has to be written now, if anything.
@@ -460,7 +471,8 @@ impl Dispatcher {
             self.resend.values().find(fresh).map(id),
             self.suspects.items().filter(fresh).map(id).min(),
         ];
-        first.into_iter().flatten().min().map_or(self.cursor, |first| first - 1).max(self.stored)
+        // The cursor may stand before what is in flight: what was read ahead is sometimes read again.
+        first.into_iter().flatten().map(|first| first - 1).fold(self.cursor, i64::min).max(self.stored)
     }
 
     /// The next moment at which something happens by itself.
@@ -479,7 +491,7 @@ impl Dispatcher {
             times.push(self.suspects.due().filter(|_| self.flight.open() == 0 || self.suspects.len() > 0));
             times.push(self.lanes.dormant.any.then_some(self.lanes.dormant.look_at));
             times.push(self.again.look.then_some(self.again.look_at));
-            times.push((self.undelivered.1 > self.now).then_some(self.undelivered.1));
+            times.push(Some(self.returned.rest_until()));
             times.push((self.ledger.not_before() > self.now).then_some(self.ledger.not_before()));
         }
         // A time that has passed waits for something else: for room in the window, or a word of the adapter.

@@ -1,27 +1,25 @@
 //! What follows from an adapter's word about one message.
 
-use std::time::Duration;
-
 use super::flight::Item;
 use super::lanes::Phase;
-use super::session::Session;
 use super::{Dispatcher, topics};
 use crate::broker::{MAX_REASON, Refusal, Verdict};
 use crate::forwarder::{Outcome, Ticket};
 use crate::settings::ClosedTopics;
 use crate::store::{Fate, Lane};
 
-/// The longest rest after deliveries that came back undelivered on a standing session.
-const LONGEST_REST: Duration = Duration::from_secs(1);
-
 impl Dispatcher {
     /// The adapter settled a delivery, or let go of it. A late word about an earlier sending can still acknowledge, and
     /// nothing else.
     pub fn settled(&mut self, ticket: Ticket, outcome: Outcome) {
+        let sent = self.flight.sent(ticket);
         match (self.flight.settle(ticket), outcome) {
             (Some(item), Outcome::Acknowledged) => self.acknowledged(item),
             (Some(item), Outcome::Refused(refusal)) => self.refused(item, refusal),
-            (Some(item), Outcome::NotDelivered) => self.not_delivered(item),
+            (Some(item), Outcome::NotDelivered) => {
+                self.returned.came_back(self.now, ticket.sending, ticket.row, sent.unwrap_or(self.now));
+                self.not_delivered(item);
+            }
             (None, Outcome::Acknowledged) => self.acknowledged_late(ticket.row),
             (None, _) => {}
         }
@@ -47,7 +45,7 @@ impl Dispatcher {
         self.let_go(&item);
         self.sessions.proven();
         self.topics.acknowledged();
-        self.undelivered = (0, self.now);
+        self.returned.settled();
         self.ledger.push(self.now, item.row.id, Fate::Sent, !item.fresh);
         self.open_topic(&item.row.topic);
         self.lane_goes_on(&item);
@@ -86,17 +84,12 @@ impl Dispatcher {
             self.release(&item.row);
             self.resend.insert(item.row.id, item);
         }
-        if matches!(self.sessions.state, Session::Up { .. }) {
-            let (times, _) = self.undelivered;
-            let rest = Duration::from_millis(10 << times.min(7)).min(LONGEST_REST);
-            self.undelivered = (times.saturating_add(1), self.now + rest);
-        }
     }
 
     fn refused(&mut self, mut item: Item, refusal: Refusal) {
         let was_alone = item.alone;
         self.let_go(&item);
-        self.undelivered = (0, self.now);
+        self.returned.settled();
         let reason = cut(refusal.reason);
         match refusal.verdict {
             Verdict::Alone if !was_alone => {
@@ -110,7 +103,9 @@ impl Dispatcher {
             }
             Verdict::Later if item.row.attempts + 1 < self.rules.max_attempts => {
                 self.topics.probe_over(&item.row.topic, item.row.id);
-                return self.refused_for_now(item, reason);
+                self.refused_for_now(&item, reason);
+                // With a key its lane waits now; a topic's lane has lost its probe, and the next of its rows may try.
+                return self.lane_goes_on(&item);
             }
             Verdict::Never | Verdict::Alone | Verdict::Topic | Verdict::Later => self.park(&item, reason),
         }
@@ -119,8 +114,8 @@ impl Dispatcher {
     }
 
     /// One attempt is spent. With a key the whole lane of the key waits.
-    fn refused_for_now(&mut self, item: Item, reason: String) {
-        let mut row = item.row;
+    fn refused_for_now(&mut self, item: &Item, reason: String) {
+        let mut row = item.row.clone();
         row.attempts += 1;
         row.wait = self.dice.backoff(self.rules.retry, row.attempts);
         let due = self.now + row.wait;
@@ -128,7 +123,7 @@ impl Dispatcher {
         let fate = Fate::Waiting { wait: row.wait, reason, lane: lane.clone() };
         self.ledger.push(self.now, row.id, fate, !item.fresh);
         if let Some(lane) = lane {
-            self.close_lane(&lane, Phase::Waiting(due));
+            self.close_lane(&lane, row.id, Phase::Waiting(due));
         } else if self.waiting.len() < self.rules.bounds.waiting {
             self.timers.insert((due, row.id));
             self.waiting.insert(row.id, (row, due));
@@ -140,20 +135,23 @@ impl Dispatcher {
 
     /// Nothing is spent: the topic is shut for a while, and the message waits in the lane of its key or its topic.
     fn topic_refused(&mut self, item: &Item, reason: String) {
+        self.may_be_repeated(item);
         let until = self.now + self.dice.slow(self.rules.reconnect);
         if let Some(forgotten) = self.topics.close(&item.row.topic, reason, until) {
             self.free_lanes_of(&forgotten);
         }
         let lane = item.row.key.clone().map_or_else(|| Lane::Topic(item.row.topic.clone()), Lane::Key);
         self.ledger.push(self.now, item.row.id, Fate::Held { lane: lane.clone() }, !item.fresh);
-        self.close_lane(&lane, Phase::Blocked(item.row.topic.clone()));
+        self.close_lane(&lane, item.row.id, Phase::Blocked(item.row.topic.clone()));
     }
 
-    /// Closes a lane, or keeps it closed for the reason it has.
-    pub(super) fn close_lane(&mut self, lane: &Lane, phase: Phase) {
+    /// Closes a lane since `row` must wait, or keeps it closed for the reason it has.
+    pub(super) fn close_lane(&mut self, lane: &Lane, row: i64, phase: Phase) {
         match self.lanes.get(lane).map(|state| &state.phase) {
             // It waits already: the first of its rows decides when it is tried.
             Some(Phase::Waiting(_) | Phase::Blocked(_)) => {}
+            // Its probe is on its way, or comes first: that one decides.
+            Some(Phase::Probing(Some(probe))) if *probe != row => self.lanes.read_anew(lane),
             Some(_) => self.lanes.set(lane, phase),
             None => {
                 if self.lanes.make_room(self.rules.bounds.lanes) {
@@ -174,7 +172,7 @@ impl Dispatcher {
     }
 
     /// The lane whose probe this was is emptied from now on.
-    fn lane_goes_on(&mut self, item: &Item) {
+    pub(super) fn lane_goes_on(&mut self, item: &Item) {
         for lane in
             [item.row.key.clone().map(Lane::Key), Some(Lane::Topic(item.row.topic.clone()))].into_iter().flatten()
         {

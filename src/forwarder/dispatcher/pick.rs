@@ -39,6 +39,9 @@ impl Dispatcher {
         if let Some(suspect) = self.suspects.trial(self.now) {
             return self.pick_suspect(suspect);
         }
+        if self.suspects.len() >= self.rules.bounds.suspects {
+            return Pick::Nothing;
+        }
         self.pick_resend()
             .or_else(|| self.pick_from_lanes())
             .or_else(|| self.pick_waiting())
@@ -54,21 +57,31 @@ impl Dispatcher {
         self.flight.fits(size, limit)
     }
 
-    fn send(&mut self, item: Item) -> Pick {
+    fn send(&mut self, mut item: Item) -> Pick {
         let row = &item.row;
         let (newest, left) = &mut self.start;
         let from_before = row.id <= *newest && (!item.fresh || *left > 0);
-        if item.fresh {
+        if item.fresh && !item.sent_before {
             *left = left.saturating_sub(1);
         }
         let possible_duplicate = item.sent_before || row.attempts > 0 || from_before;
+        item.sent_before = possible_duplicate;
+        let row = &item.row;
         if self.topics.door(&row.topic) == Door::Ajar {
             self.topics.probe_sent(&row.topic.clone(), row.id);
         }
         if !self.suspects.contains(row.id) {
             self.occupy(&item.row);
         }
+        self.returned.sending_goes_on();
         Pick::Send(self.flight.push(self.now, item, self.rules.ack_timeout), possible_duplicate)
+    }
+
+    /// A row goes back to the table, which does not tell that it was sent: when it is read again it is marked.
+    pub(super) fn may_be_repeated(&mut self, item: &Item) {
+        if item.sent_before {
+            self.start.0 = self.start.0.max(item.row.id);
+        }
     }
 
     fn pick_suspect(&mut self, id: i64) -> Pick {
@@ -92,7 +105,8 @@ impl Dispatcher {
                     return Some(self.send(item));
                 }
                 Admission::Hold(lane) => {
-                    self.resend.remove(&row.id);
+                    let item = self.resend.remove(&row.id)?;
+                    self.may_be_repeated(&item);
                     self.hold(&row, lane, fresh);
                 }
                 Admission::Barrier => return Some(Pick::Write { barrier: true }),
@@ -141,7 +155,9 @@ impl Dispatcher {
         match self.admit(&row, Some(lane)) {
             Admission::Go => {
                 self.lanes.pop_row(lane);
-                if probing {
+                // What was refused once may be again: what has not been sent yet must not be on its way by then.
+                let refused_before = row.attempts > 0 && matches!(lane, Lane::Key(_));
+                if probing || refused_before {
                     self.lanes.set(lane, Phase::Probing(Some(row.id)));
                 }
                 Some(self.send(Item::new(row, false)))
@@ -219,11 +235,12 @@ impl Dispatcher {
                 None => {}
             }
         }
-        if self.topics.door(&row.topic) == Door::Shut {
-            return Admission::Hold(lane.unwrap_or_else(|| Lane::Topic(row.topic.clone())));
-        }
+        // Before the topic: marked as held, it would go before what is in flight now, after a crash.
         if self.rules.ordering == Ordering::Strict && row.key.as_ref().is_some_and(|key| self.busy.contains_key(key)) {
             return Admission::Busy;
+        }
+        if self.topics.door(&row.topic) == Door::Shut {
+            return Admission::Hold(lane.unwrap_or_else(|| Lane::Topic(row.topic.clone())));
         }
         match self.durable {
             Some(durable) if row.synced || row.id <= durable => Admission::Go,
@@ -234,7 +251,12 @@ impl Dispatcher {
     /// Marks a row as one that waits in the lane.
     fn hold(&mut self, row: &Row, lane: Lane, fresh: bool) {
         self.ledger.push(self.now, row.id, Fate::Held { lane: lane.clone() }, !fresh);
-        if self.lanes.get(&lane).is_some() {
+        if let Some(state) = self.lanes.get(&lane) {
+            if state.phase == Phase::Probing(Some(row.id)) {
+                // The probe itself came back, and finds its topic shut.
+                self.lanes.set(&lane, Phase::Blocked(row.topic.clone()));
+            }
+            self.lanes.read_anew(&lane);
             return;
         }
         if row.lane_held {
@@ -244,14 +266,14 @@ impl Dispatcher {
                 self.read_again_from_table();
             }
         } else {
-            self.close_lane(&lane, Phase::Blocked(row.topic.clone()));
+            self.close_lane(&lane, row.id, Phase::Blocked(row.topic.clone()));
         }
     }
 
     /// Rows that wait by themselves, where there may be some that memory does not know.
     fn look_for_waiting(&mut self) -> Option<Pick> {
-        let room = self.waiting.len() + AGAIN_ROWS <= self.rules.bounds.waiting;
-        if !self.again.look || self.now < self.again.look_at || !room {
+        let rows = self.rules.bounds.waiting.saturating_sub(self.waiting.len()).min(AGAIN_ROWS);
+        if !self.again.look || self.now < self.again.look_at || rows == 0 {
             return None;
         }
         if self.ledger.has_stale() || self.ledger.has_marks() {
@@ -260,7 +282,7 @@ impl Dispatcher {
         if self.again.after == 0 {
             self.again.changed = false;
         }
-        Some(Pick::Read(Query::Again { after: self.again.after, rows: AGAIN_ROWS }))
+        Some(Pick::Read(Query::Again { after: self.again.after, rows }))
     }
 
     /// Lanes that stand in the table alone, when there is room for them.

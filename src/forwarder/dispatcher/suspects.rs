@@ -7,8 +7,11 @@
 //! 2. With three strikes it is a *suspect*: it is set aside, and everything else flows. That is the control.
 //! 3. Once a session without it has lived for a hundred times as long as sessions took to end with it, the suspect is
 //!    sent alone. If it is settled, it was innocent. If the session ends, the next control begins.
-//! 4. After three sessions that ended on it alone, with every control between them alive, it is parked. If a control
-//!    ends too soon it was the link, and all suspects are cleared.
+//! 4. After three sessions that ended on it alone, with every control between them alive, it is parked.
+//! 5. If a control ends too soon, nothing is proven: the deaths so far do not count. Where control after control ends
+//!    on the same message there is more than one of the kind, and that one is set aside too. If one ends with nothing
+//!    in flight, or they end on this message and on that, it was the link, and all suspects are cleared.
+//! 6. When no more can be set aside nothing else is sent: the idle session is the control.
 //!
 //! Why a hundred: if sessions end by chance, at whatever rate, three of them in a row end within the suspect's own
 //! hundredth of the time once in a million trials, and three strikes come before that.
@@ -47,6 +50,8 @@ pub(crate) struct Suspects {
     aside: BTreeMap<i64, Suspect>,
     /// The one that is to be sent alone, or was: then it is in flight.
     tried: Option<i64>,
+    /// Controls that ended too soon, since one lived or a suspect was added.
+    dead_controls: u8,
     /// The session without a suspect in flight, if one stands.
     control: Option<Control>,
 }
@@ -123,6 +128,7 @@ impl Suspects {
             };
             let next = self.aside.values().filter(lived).min_by_key(|s| (s.deaths, s.item.row.id))?;
             self.tried = Some(next.item.row.id);
+            self.dead_controls = 0;
         }
         self.tried
     }
@@ -150,6 +156,7 @@ impl Suspects {
 
     pub fn set_aside(&mut self, item: Item) {
         let id = item.row.id;
+        self.dead_controls = 0;
         let exposure = self.strikes.get(&id).map_or(Duration::ZERO, |(_, exposure)| *exposure);
         self.aside.insert(id, Suspect { item, deaths: 0, exposure });
     }
@@ -160,27 +167,23 @@ impl Suspects {
         let exposure = oldest.map(|(_, sent)| now.saturating_sub(sent)).unwrap_or_default();
         let oldest = oldest.map(|(id, _)| id);
 
-        if let Some(tried) = self.tried.take() {
-            if oldest == Some(tried) {
-                if let Some(suspect) = self.aside.get_mut(&tried) {
-                    suspect.deaths += 1;
-                    suspect.exposure = suspect.exposure.max(exposure);
-                    return if suspect.deaths >= DEATHS_ALONE { Judgement::Guilty(tried) } else { Judgement::Nothing };
-                }
-            }
+        self.tried = None;
+        // A suspect is never sent but alone.
+        if let Some((id, suspect)) = oldest.and_then(|id| Some((id, self.aside.get_mut(&id)?))) {
+            suspect.deaths += 1;
+            suspect.exposure = suspect.exposure.max(exposure);
+            return if suspect.deaths >= DEATHS_ALONE { Judgement::Guilty(id) } else { Judgement::Nothing };
         }
         let needed = self.aside.values().map(Suspect::control).max();
         let lived = control.map(|control| control.heard.saturating_sub(control.since)).unwrap_or_default();
         if needed.is_some_and(|needed| lived < needed) {
-            let cleared = std::mem::take(&mut self.aside).into_values().map(|suspect| suspect.item);
-            let cleared: Vec<Item> = cleared.collect();
-            for item in &cleared {
-                self.strikes.remove(&item.row.id);
+            self.dead_controls += 1;
+            self.aside.values_mut().for_each(|suspect| suspect.deaths = 0);
+            if oldest.is_none() || self.dead_controls > 2 * STRIKES {
+                self.dead_controls = 0;
+                self.strikes.clear();
+                return Judgement::Cleared(std::mem::take(&mut self.aside).into_values().map(|s| s.item).collect());
             }
-            if let Some(id) = oldest {
-                self.strike(id, exposure);
-            }
-            return Judgement::Cleared(cleared);
         }
         match oldest {
             Some(id) if self.strike(id, exposure) >= STRIKES && self.aside.len() < most => Judgement::Suspect(id),
@@ -196,5 +199,71 @@ impl Suspects {
         *strikes = strikes.saturating_add(1);
         *longest = (*longest).max(exposure);
         *strikes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::store::Row;
+
+    fn item(id: i64) -> Item {
+        let wait = Duration::ZERO;
+        let row =
+            Row { id, topic: Arc::from("t"), key: None, size: 1, attempts: 0, wait, synced: true, lane_held: false };
+        Item::new(row, true)
+    }
+
+    /// A session comes up at `at`, lives for `life` and ends with `oldest` in flight since it came up.
+    fn session(suspects: &mut Suspects, at: Duration, life: Duration, oldest: Option<i64>) -> Judgement {
+        suspects.session_up(at);
+        let judgement = suspects.session_ended(at + life, oldest.map(|id| (id, at)), 4);
+        if let Judgement::Suspect(id) = judgement {
+            suspects.set_aside(item(id));
+        }
+        judgement
+    }
+
+    const MOMENT: Duration = Duration::from_millis(5);
+
+    #[test]
+    fn two_messages_that_brokers_hang_up_on_are_both_set_aside() {
+        let mut suspects = Suspects::default();
+        for id in [7, 9] {
+            for _ in 1..STRIKES {
+                assert_eq!(session(&mut suspects, Duration::ZERO, MOMENT, Some(id)), Judgement::Nothing);
+            }
+            assert_eq!(session(&mut suspects, Duration::ZERO, MOMENT, Some(id)), Judgement::Suspect(id));
+        }
+        assert!(suspects.contains(7) && suspects.contains(9));
+    }
+
+    #[test]
+    fn a_session_that_ends_too_soon_with_nothing_in_flight_clears_every_suspect() {
+        let mut suspects = Suspects::default();
+        (0..STRIKES).for_each(|_| drop(session(&mut suspects, Duration::ZERO, MOMENT, Some(7))));
+        assert_eq!(session(&mut suspects, Duration::ZERO, MOMENT, None), Judgement::Cleared(vec![item(7)]));
+        assert_eq!(suspects.len(), 0);
+    }
+
+    #[test]
+    fn sessions_that_end_on_this_message_and_on_that_clear_every_suspect() {
+        let mut suspects = Suspects::default();
+        (0..STRIKES).for_each(|_| drop(session(&mut suspects, Duration::ZERO, MOMENT, Some(7))));
+        let judgements: Vec<_> = (8..20).map(|id| session(&mut suspects, Duration::ZERO, MOMENT, Some(id))).collect();
+        assert!(judgements.contains(&Judgement::Cleared(vec![item(7)])), "{judgements:?}");
+    }
+
+    #[test]
+    fn a_death_of_the_control_takes_back_the_deaths_before_it() {
+        let mut suspects = Suspects::default();
+        (0..STRIKES).for_each(|_| drop(session(&mut suspects, Duration::ZERO, MOMENT, Some(7))));
+        for _ in 1..DEATHS_ALONE {
+            assert_eq!(session(&mut suspects, Duration::ZERO, MOMENT, Some(7)), Judgement::Nothing);
+        }
+        assert_eq!(session(&mut suspects, Duration::ZERO, MOMENT, Some(8)), Judgement::Nothing);
+        assert_eq!(session(&mut suspects, Duration::ZERO, MOMENT, Some(7)), Judgement::Nothing);
     }
 }
