@@ -369,6 +369,31 @@ fn the_figures_are_the_tables_own_through_a_whole_life() {
 }
 
 #[test]
+fn the_figures_are_true_after_a_crash_however_long_the_broker_is_away() {
+    let device = Device::new();
+    let mut victim = Child::play("forwarding::dies_with_messages_in_flight", &device.database());
+    assert_eq!(victim.hear(), "in flight");
+    victim.kill();
+    stats_are_true(&device.open_writer(), "four sent, six pending");
+    let sql = device.sql();
+    sql.execute("UPDATE outbox SET status = 'PENDING' WHERE id = 2", []).unwrap();
+    sql.execute("UPDATE outbox SET attempts = 1, held_by = 'key k', key = 'k' WHERE id = 6", []).unwrap();
+    sql.execute("DELETE FROM outbox WHERE id = 7", []).unwrap();
+    stats_are_true(&device.open_writer(), "one reopened, one held, one deleted");
+    let (broker, everything) = broker();
+    broker.go_offline();
+    let outbox = device.open(broker.clone());
+    wait_for_status(&outbox, "the outage", |status| matches!(status.link, LinkState::Offline { .. }));
+    stats_are_true(&outbox, "the same while offline");
+    enqueue(&outbox, numbered("t", 0..5_000));
+    stats_are_true(&outbox, "and many more");
+    broker.go_online();
+    (0..5_006).for_each(|_| drop(take(&everything)));
+    outbox.flush(SOON).unwrap();
+    stats_are_true(&outbox, "all sent");
+}
+
+#[test]
 fn a_parked_message_is_told_listed_retried_and_discarded() {
     let device = Device::new();
     let (broker, everything) = broker();
