@@ -17,7 +17,10 @@ use crate::Error;
 ///
 /// let settings = Settings { retention: Duration::from_secs(600), ..Settings::default() };
 /// settings.check()?;
-/// # Ok::<(), edge_outbox::Error>(())
+///
+/// let settings: Settings = serde_json::from_str(r#"{ "ordering": "strict", "settle_after": "5s" }"#)?;
+/// assert_eq!(settings.window, 256);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

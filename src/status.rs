@@ -29,7 +29,8 @@ pub struct Status {
 pub enum Role {
     /// This outbox was opened without a broker: it only writes.
     Writer,
-    /// Another forwarder has the database; this one takes over when that one ends.
+    /// Another forwarder, of this process or another, has the database; this one takes over when that one ends, within
+    /// a second or two.
     Standby,
     /// This one forwards.
     Active,

@@ -4,6 +4,8 @@
 //! heard of SQLite, of rows that wait, or of retries: it is one session at a time and nothing more.
 
 pub mod in_process;
+#[cfg(feature = "mqtt")]
+mod mqtt;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -13,6 +15,9 @@ use std::time::Instant;
 pub use self::in_process::InProcess;
 use crate::forwarder::{Event, Mailbox, Outcome, Ticket};
 use crate::message::{Message, MessageId};
+
+#[cfg(feature = "mqtt")]
+pub use self::mqtt::{Mqtt, MqttSettings};
 
 /// Carries messages to where they go: one session at a time.
 ///

@@ -187,6 +187,10 @@ impl<'p> Run<'p> {
         };
         if current {
             match ending {
+                // Told to end, by a pause or a shutdown: what the adapter says of it is no trouble.
+                _ if matches!(self.dispatcher.session(), Session::Closing { .. }) => {
+                    log::debug!("session {session} ended as it was told to");
+                }
                 Ending::Recycled => log::debug!("session {session} ended: {why}"),
                 _ if self.ended.0 == why => log::debug!("session {session}: {why}"),
                 _ => log::warn!("session {session} ended: {why}; messages are kept"),

@@ -68,22 +68,27 @@ fn stand_by(database: &std::path::Path, parts: &mut Parts) -> Option<(ForwarderL
     let mut standing = Standing::default();
     let mut events = Vec::new();
     let mut next_try = Instant::now();
+    // What the log was told last: it is told of changes, not of every try.
+    let mut told = String::new();
     loop {
         if Instant::now() >= next_try {
             next_try = Instant::now() + TAKE_OVER_EVERY;
             match ForwarderLock::try_take(database) {
                 Ok(Some(lock)) => return Some((lock, standing)),
                 Ok(None) => {
-                    parts.shared.update(|view| {
-                        if view.role != Role::Standby {
-                            log::info!("another forwarder has {}: standing by", database.display());
-                        }
-                        view.role = Role::Standby;
-                    });
+                    let words = format!("another forwarder has {}: standing by", database.display());
+                    if told != words {
+                        log::info!("{words}");
+                        told = words;
+                    }
+                    parts.shared.update(|view| (view.role, view.storage) = (Role::Standby, Storage::Ok));
                 }
                 Err(error) => {
                     let why = chain(&error);
-                    log::warn!("cannot tell whether another forwarder runs: {why}");
+                    if told != why {
+                        log::warn!("cannot tell whether another forwarder runs: {why}");
+                        told.clone_from(&why);
+                    }
                     parts.shared.update(|view| view.storage = Storage::Failing(why));
                 }
             }
@@ -122,12 +127,16 @@ fn stand_by(database: &std::path::Path, parts: &mut Parts) -> Option<(ForwarderL
 fn forward(parts: &mut Parts, standing: Standing) {
     let Standing { paused, flushes } = standing;
     let mut events = Vec::new();
+    let mut told = String::new();
     loop {
         match Run::new(parts, paused) {
             Ok(run) => return run.run(flushes),
             Err(error) => {
                 let why = chain(&error);
-                log::warn!("cannot begin to forward: {why}");
+                if told != why {
+                    log::warn!("cannot begin to forward: {why}");
+                    told.clone_from(&why);
+                }
                 parts.shared.update(|view| view.storage = Storage::of(&error));
             }
         }

@@ -47,7 +47,8 @@ impl Outbox {
         Ok(rows.into_iter().map(FailedMessage::from).collect())
     }
 
-    /// The message of that row id, whatever became of it; `None` where there is no such row (any more).
+    /// The message of that row id ([`MessageId::row`](crate::MessageId::row)), whatever became of it; `None` where there
+    /// is no such row, or not any more: sent ones are purged after [`Settings::retention`](crate::Settings::retention).
     ///
     /// # Errors
     /// [`Error::Pool`], [`Error::Sqlite`].

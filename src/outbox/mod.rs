@@ -26,7 +26,7 @@ const DROP_PATIENCE: Duration = Duration::from_secs(1);
 /// The part of its time that a shutdown gives to acknowledgements; the rest is for writing them down.
 const SHUTDOWN_SHARE: f64 = 0.8;
 
-/// The outbox of one database.
+/// The outbox of one database: what an application opens once, clones, and hands to whoever writes.
 ///
 /// Cheap to clone; all clones are the same outbox. It stops forwarding when [`shutdown`](Self::shutdown) is called or
 /// the last clone is dropped, which waits at most a second.
@@ -91,6 +91,9 @@ impl Outbox {
     ///
     /// Writers of this process take turns in front of SQLite's own lock, which is faster and fairer than its waiting.
     ///
+    /// The closure's error may be any type that is `From<Error>`, and has to be named: often as below. Where `work` uses
+    /// rusqlite's `?` too, it is also `From<rusqlite::Error>`, as [`Error`] itself is.
+    ///
     /// ```
     /// # use edge_outbox::{Message, Outbox, broker::InProcess};
     /// # let folder = tempfile::tempdir().unwrap();
@@ -147,7 +150,12 @@ impl Outbox {
         self.inner.pool.get().map_err(Error::Pool)
     }
 
-    /// Waits until everything that is committed now is settled: acknowledged, or parked as FAILED.
+    /// Waits until everything that is committed now is settled: acknowledged, or parked as FAILED. What is committed
+    /// meanwhile is not waited for.
+    ///
+    /// A message that was refused for now, or whose topic is closed (with
+    /// [`InProcess`](crate::broker::InProcess), one that nobody subscribes to), is not settled: then this times out
+    /// while the link stands. [`status`](Self::status) and [`stats`](Self::stats) tell.
     ///
     /// # Errors
     /// [`Error::TimedOut`], and sending goes on; [`Error::NoBroker`], [`Error::Stopped`], [`Error::Panicked`].

@@ -11,7 +11,7 @@ use std::process::{ChildStdout, Command, ExitStatus, Stdio};
 const PART: &str = "EDGE_OUTBOX_TEST_PART";
 const DATABASE: &str = "EDGE_OUTBOX_TEST_DATABASE";
 
-/// What a process does with the database.
+/// What a process does with the database it is given.
 type Part = fn(&Path);
 
 /// The parts, by name.

@@ -3,6 +3,7 @@
 mod child;
 mod conformance;
 mod device;
+mod figures;
 mod forwarding;
 mod lifecycle;
 mod offline;

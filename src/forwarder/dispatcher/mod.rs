@@ -104,6 +104,8 @@ pub(crate) struct Dispatcher {
     barrier: Option<i64>,
     /// The position that is stored.
     stored: i64,
+    /// Settlements written since the last synced commit.
+    unsynced: i64,
     /// Up to which row there may be rows in the table that were sent before, and how many sendings from the stream may
     /// still be such repetitions.
     start: (i64, usize),
@@ -141,7 +143,8 @@ impl Dispatcher {
         // Behind what was in flight, unwritten or set aside there is nothing that was sent; but with strict order rows
         // are passed over while their key is busy, and now come first.
         let passed_over = if rules.ordering == Ordering::Strict { rules.bounds.read_rows } else { 0 };
-        let repeated = rules.window + rules.bounds.settlements + rules.bounds.suspects + passed_over;
+        let unsynced = usize::try_from(rules.bounds.position).unwrap_or(usize::MAX);
+        let repeated = rules.window + rules.bounds.settlements + rules.bounds.suspects + unsynced + passed_over;
         Dispatcher {
             rules,
             dice,
@@ -163,6 +166,7 @@ impl Dispatcher {
             seen: position,
             barrier: None,
             stored: position,
+            unsynced: 0,
             start: (newest, repeated),
             busy: BTreeMap::new(),
             returned: Returned::default(),
@@ -277,7 +281,9 @@ impl Dispatcher {
         if let Some(position) = batch.position {
             self.stored = position;
         }
+        self.unsynced += batch.settlements.len() as i64;
         if batch.synced {
+            self.unsynced = 0;
             self.durable = self.barrier.take().or(self.durable);
         }
     }
@@ -297,7 +303,7 @@ impl Dispatcher {
         self.sessions.state = Session::Up { since: self.now, limits };
         self.sessions.ups += 1;
         self.topics.session_up();
-        self.suspects.session_up(self.now);
+        self.suspects.session_begun(self.now);
         self.returned.settled();
     }
 
@@ -380,6 +386,7 @@ impl Dispatcher {
     fn end_session(&mut self, ending: Ending) {
         let stood = matches!(self.sessions.state, Session::Up { .. });
         self.sessions.end(self.now, ending, self.rules.reconnect, &mut self.dice);
+        let in_flight = self.flight.open();
         let oldest = self.flight.oldest().into_iter().chain(self.returned.end()).min().map(|(_, id, sent)| (id, sent));
         for mut item in self.flight.end().collect::<Vec<_>>() {
             item.sent_before = true;
@@ -392,6 +399,7 @@ impl Dispatcher {
         if !stood || ending == Ending::Recycled {
             return;
         }
+        self.suspects.take_care(in_flight);
         match self.suspects.session_ended(self.now, oldest, self.rules.bounds.suspects) {
             Judgement::Nothing => {}
             Judgement::Suspect(id) => {
@@ -453,9 +461,11 @@ impl Dispatcher {
     fn batch(&mut self, barrier: bool) -> Batch {
         let position = self.position();
         let mut batch = self.ledger.take();
-        batch.synced = barrier;
+        // Synced now and then, for a power cut brings back what was settled since.
+        let unsynced = self.unsynced + batch.settlements.len() as i64;
+        batch.synced = barrier || unsynced >= self.rules.bounds.position;
         batch.position = (position - self.stored >= self.rules.bounds.position).then_some(position);
-        if barrier {
+        if batch.synced {
             self.barrier = Some(self.seen);
         }
         batch

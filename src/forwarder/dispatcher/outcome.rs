@@ -36,7 +36,7 @@ impl Dispatcher {
 
     /// The message in flight is settled one way or the other: nothing waits for it any more.
     fn let_go(&mut self, item: &Item) {
-        self.suspects.heard(self.now);
+        self.suspects.answered(self.now);
         self.suspects.forget(self.now, item.row.id);
         self.release(&item.row);
     }

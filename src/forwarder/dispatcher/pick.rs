@@ -33,7 +33,8 @@ enum Admission {
 impl Dispatcher {
     pub(super) fn pick(&mut self) -> Pick {
         let Some(limits) = self.sessions.limits() else { return Pick::Nothing };
-        if !self.flight.has_room(self.rules.window.min(limits.window)) || self.flight.is_alone() {
+        let window = self.rules.window.min(limits.window).min(self.suspects.window());
+        if !self.flight.has_room(window) || self.flight.is_alone() {
             return Pick::Nothing;
         }
         if let Some(suspect) = self.suspects.trial(self.now) {

@@ -31,7 +31,7 @@ pub(crate) struct Bounds {
     pub read_bytes: usize,
     /// Settlements decided and not yet written.
     pub settlements: usize,
-    /// Rows that the position may run ahead of the one that is stored.
+    /// Rows that the position may run ahead of the one that is stored, and settlements that may stand unsynced.
     pub position: i64,
     /// Lanes known in memory; the others wait in the table alone.
     pub lanes: usize,

@@ -3,7 +3,9 @@
 //! Some brokers answer a message that they dislike by ending the session, so the message would end every session for
 //! ever. But a link that breaks by itself looks just the same, and no innocent message may be parked for it. So:
 //!
-//! 1. When a session ends, the oldest unsettled delivery gets a strike, whatever else was acknowledged.
+//! 1. When a session ends, the oldest unsettled delivery gets a strike, whatever else was acknowledged. Where it ended
+//!    without a single answer, it could have been any of those in flight: so the next session sends a quarter as many at
+//!    a time, down to one, and one more with each answer.
 //! 2. With three strikes it is a *suspect*: it is set aside, and everything else flows. That is the control.
 //! 3. Once a session without it has lived for a hundred times as long as sessions took to end with it, the suspect is
 //!    sent alone. If it is settled, it was innocent. If the session ends, the next control begins.
@@ -27,6 +29,8 @@ const CONTROL: u32 = 100;
 const SHORTEST_CONTROL: Duration = Duration::from_secs(1);
 /// An adapter that never says that it is alive is believed to be after this long without a word of an end.
 const SILENT_CONTROL: Duration = Duration::from_secs(60);
+/// In flight without an end of the session: no more caution.
+const BOLD: usize = 1_000;
 /// Messages with strikes that are remembered; more than that at a time is a link, not a message.
 const STRUCK: usize = 64;
 
@@ -39,8 +43,9 @@ struct Suspect {
 }
 
 impl Suspect {
+    /// Longer after every death: a link that breaks by the clock must not fall in step with the trials.
     fn control(&self) -> Duration {
-        (self.exposure * CONTROL).max(SHORTEST_CONTROL)
+        (self.exposure * CONTROL).max(SHORTEST_CONTROL) * (u32::from(self.deaths) + 1)
     }
 }
 
@@ -54,6 +59,10 @@ pub(crate) struct Suspects {
     dead_controls: u8,
     /// The session without a suspect in flight, if one stands.
     control: Option<Control>,
+    /// Most messages to have in flight, after sessions that ended without an answer.
+    caution: Option<usize>,
+    /// Whether the session has settled anything.
+    answered: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -91,6 +100,31 @@ impl Suspects {
     /// A session stands: its time as a control begins.
     pub fn session_up(&mut self, now: Duration) {
         self.control = Some(Control { since: now, heard: now, pinged: false });
+    }
+
+    /// A fresh session: nothing in it was settled yet.
+    pub fn session_begun(&mut self, now: Duration) {
+        self.answered = false;
+        self.session_up(now);
+    }
+
+    /// The session settled a message.
+    pub fn answered(&mut self, now: Duration) {
+        self.answered = true;
+        self.caution = self.caution.map(|most| most + 1).filter(|most| *most < BOLD);
+        self.heard(now);
+    }
+
+    /// How many messages may be in flight.
+    pub fn window(&self) -> usize {
+        self.caution.unwrap_or(usize::MAX)
+    }
+
+    /// A session that stood has ended with so many in flight.
+    pub fn take_care(&mut self, in_flight: usize) {
+        if !self.answered && in_flight > 0 {
+            self.caution = Some((in_flight / 4).max(1));
+        }
     }
 
     /// The other side said something.

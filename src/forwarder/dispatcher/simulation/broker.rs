@@ -233,7 +233,7 @@ impl Broker {
         for (ticket, taken) in open.receipts.into_values() {
             if taken && c.percent(plan.ack_late) {
                 self.later(now + c.millis(0, 15_000), Happening::Settled(ticket, Outcome::Acknowledged));
-            } else if c.percent(plan.refuse_late) {
+            } else if !taken && c.percent(plan.refuse_late) {
                 let verdict = *c.pick(&[Verdict::Never, Verdict::Later, Verdict::Topic, Verdict::Alone]);
                 let refused = Outcome::Refused(Refusal::new(verdict, "too late"));
                 self.later(now + c.millis(0, 15_000), Happening::Settled(ticket, refused));

@@ -204,7 +204,7 @@ impl Checks {
     /// Before the table takes a batch. Only what is `poison` may be parked for ending sessions.
     pub fn writes(&mut self, d: &Dispatcher, table: &Table, batch: &Batch, poison: impl Fn(i64) -> bool) -> Verdicted {
         let down = !matches!(d.session(), Session::Up { .. });
-        if down && (batch.synced || batch.settlements.is_empty() && d.stopping.is_none()) {
+        if down && batch.settlements.is_empty() && d.stopping.is_none() {
             return broken("promise 5", format!("{batch:?} without a session"));
         }
         if batch.settlements.len() > d.rules.bounds.settlements + 2 * d.rules.window + d.rules.bounds.suspects + LATE {

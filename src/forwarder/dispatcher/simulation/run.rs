@@ -1,6 +1,6 @@
 //! One schedule: a world drawn from a seed, a dispatcher in it, and every promise checked after every step.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::broker::{Broker, Happening};
@@ -76,6 +76,8 @@ pub(super) struct Run {
     faulty: bool,
     disk_fails: bool,
     spoiled: Vec<i64>,
+    /// Rows that a power cut made pending again.
+    brought_back: BTreeSet<i64>,
     tally: Tally,
     pub trace: Option<Vec<String>>,
 }
@@ -102,6 +104,7 @@ impl Run {
             faulty: true,
             disk_fails: false,
             spoiled: Vec::new(),
+            brought_back: BTreeSet::new(),
             tally: Tally::default(),
             trace: traced.then(Vec::new),
         };
@@ -217,6 +220,7 @@ impl Run {
                 return Ok(());
             };
             let event = entry.remove();
+            self.dispatcher.advance(self.now - self.born);
             self.checks.woken();
             if !matches!(event, Event::Broker(Happening::Alive(_))) {
                 self.note(|| format!("{event:?}"));
@@ -355,8 +359,8 @@ impl Run {
         } else {
             self.broker.send(self.now, ticket, row.size, &self.plan, self.faulty, &mut self.chance);
         }
-        let taken = &self.broker.taken;
-        self.checks.repeated_by_crash(&self.dispatcher, &self.table, |id| taken.contains(&id))
+        let counts = |id| self.broker.taken.contains(&id) && !self.brought_back.contains(&id);
+        self.checks.repeated_by_crash(&self.dispatcher, &self.table, counts)
     }
 
     fn deed(&mut self, deed: Deed) -> Result<(), String> {
@@ -397,8 +401,10 @@ impl Run {
                     let newest = self.table.newest();
                     self.broker.poison.retain(|id| *id <= newest);
                     self.spoiled.retain(|id| *id <= newest);
-                    // What the table forgot of settlements is sent again, and not known to be a repetition.
-                    self.broker.taken.clear();
+                    self.broker.taken.retain(|id| *id <= newest);
+                    // Settlements since the last synced commit are forgotten: repetitions, and marked, but not counted.
+                    let pending = |(_, row): &(i64, &Stored)| row.is_pending();
+                    self.brought_back.extend(self.table.rows().filter(pending).map(|(id, _)| id));
                 }
                 self.be_born();
             }

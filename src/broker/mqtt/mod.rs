@@ -1,0 +1,131 @@
+//! The adapter for MQTT 5, by rumqttc. Nothing else in the crate names rumqttc or tokio.
+//!
+//! `Mqtt` stands on the forwarder's thread and never waits. Each session has a thread of its own, with a runtime of its
+//! own, a fresh client and a fresh event loop, and takes all of them with it when it ends: no state of rumqttc's
+//! outlives a connection, so none can be told of messages of another one.
+//!
+//! ```text
+//! forwarder's thread │ session's thread
+//!   Mqtt ── Inbox ───┼──► Session ── publish ──► rumqttc ──► broker
+//!                    │      Flight ◄── PUBACK, PUBREC, PUBCOMP ──┘
+//!   Mailbox ◄────────┼── Receipt, Link
+//! ```
+
+mod failure;
+mod flight;
+mod inbox;
+mod publish;
+mod reason;
+mod session;
+mod settings;
+mod url;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use self::inbox::Inbox;
+pub use self::settings::MqttSettings;
+use super::{Broker, Check, Delivery, Link};
+use crate::Error;
+
+/// Forwards to an MQTT 5 broker over TCP.
+///
+/// ```no_run
+/// use edge_outbox::broker::Mqtt;
+///
+/// let broker = Mqtt::from_url("mqtt://gateway:s3cret@broker.example:1883?keep_alive=15s")?;
+/// # Ok::<(), edge_outbox::Error>(())
+/// ```
+///
+/// *What counts as sent.* QoS 1: PUBACK with success. QoS 2: PUBCOMP. QoS 0: handed to the kernel. "No matching
+/// subscribers" is success too: the broker has the message.
+///
+/// *On the wire.* The message's headers are user properties, in their order. Behind them stands `id`, the
+/// [`MessageId`](crate::MessageId), by which a consumer recognises a repetition, and `duplicate` = `maybe` where one is
+/// possible. The content type is MQTT's own. The key is not sent.
+///
+/// *Sessions.* Always clean: the table is the session, and a broker's memory of an earlier one could only contradict
+/// it.
+///
+/// *The window.* At most [`MqttSettings::window`] messages are unanswered, fewer if the broker says so. mosquitto
+/// allows 20 unless its `max_inflight_messages` is raised, which on a link of 40 ms is 500 messages a second at most.
+pub struct Mqtt {
+    settings: Arc<MqttSettings>,
+    client_id: String,
+    session: Option<Arc<Inbox>>,
+}
+
+impl Mqtt {
+    /// An adapter for these settings. Nothing is connected yet.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] with all that is wrong, in words.
+    pub fn new(settings: MqttSettings) -> Result<Mqtt, Error> {
+        settings.check()?;
+        let client_id = settings.client_id.clone().unwrap_or_else(settings::derived_client_id);
+        Ok(Mqtt { settings: Arc::new(settings), client_id, session: None })
+    }
+
+    /// An adapter for the broker at `url`: see [`MqttSettings::from_url`].
+    ///
+    /// # Errors
+    /// [`Error::Settings`] with all that is wrong, in words, and without the URL's credentials.
+    pub fn from_url(url: &str) -> Result<Mqtt, Error> {
+        Mqtt::new(MqttSettings::from_url(url)?)
+    }
+
+    /// The name under which this client goes with the broker: the one that was set, or the one that was derived.
+    pub fn client_id(&self) -> &str {
+        &self.client_id
+    }
+}
+
+impl Broker for Mqtt {
+    fn connect(&mut self, link: Link) {
+        self.disconnect(Instant::now()); // two sessions of one client id would throw each other out
+        let inbox = Arc::new(Inbox::default());
+        self.session = Some(Arc::clone(&inbox));
+        session::start(
+            session::Plan { settings: Arc::clone(&self.settings), client_id: self.client_id.clone() },
+            inbox,
+            link,
+        );
+    }
+
+    fn send(&mut self, queue: &mut VecDeque<Delivery>) {
+        if let Some(session) = &self.session {
+            session.put(queue);
+        }
+    }
+
+    fn disconnect(&mut self, until: Instant) {
+        if let Some(session) = &self.session {
+            session.stop(until);
+        }
+    }
+
+    fn check(&self) -> Option<Check> {
+        Some(Arc::new(publish::check))
+    }
+}
+
+/// Ends the session at once, without waiting for it.
+impl Drop for Mqtt {
+    fn drop(&mut self) {
+        self.disconnect(Instant::now());
+    }
+}
+
+impl fmt::Debug for Mqtt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mqtt")
+            .field("settings", &self.settings)
+            .field("client_id", &self.client_id)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,163 @@
+//! From a message to what rumqttc publishes, and whether it may.
+
+use rumqttc::v5::mqttbytes::QoS as Level;
+use rumqttc::v5::mqttbytes::v5::{ConnAckProperties, PublishProperties};
+
+use crate::broker::{Refusal, Verdict};
+use crate::message::{DUPLICATE_HEADER, ID_HEADER};
+use crate::{Message, MessageId, QoS};
+
+/// The most that one packet can carry behind its fixed header
+/// ([MQTT 5, section 1.5.5](https://docs.oasis-open.org/mqtt/mqtt/v5.0/os/mqtt-v5.0-os.html#_Variable_Byte_Integer)).
+const MOST_REMAINING: usize = 268_435_455;
+/// The length of the longest [`MessageId`] on the wire: a row id of up to 2⁵³ − 1, a dash, 16 digits.
+const LONGEST_ID: usize = 33;
+const MAYBE: &str = "maybe";
+
+/// What the broker said at the beginning of the session about the messages it takes.
+#[derive(Clone, Debug)]
+pub(super) struct Terms {
+    /// Unanswered messages above QoS 0.
+    pub window: u16,
+    /// Bytes of a whole packet.
+    pub packet: usize,
+    pub qos: QoS,
+    pub retain: bool,
+}
+
+impl Terms {
+    /// From CONNACK: what it does not mention is unlimited. `window` is our own limit.
+    pub fn new(window: u16, said: Option<&ConnAckProperties>) -> Self {
+        Terms {
+            window: said.and_then(|said| said.receive_max).map_or(window, |theirs| window.min(theirs)),
+            packet: said.and_then(|said| said.max_packet_size).map_or(usize::MAX, |size| size as usize),
+            qos: said.and_then(|said| said.max_qos).and_then(QoS::from_level).unwrap_or(QoS::ExactlyOnce),
+            retain: said.and_then(|said| said.retain_available).is_none_or(|available| available != 0),
+        }
+    }
+
+    /// Refuses what the broker would end the whole session for.
+    pub fn admit(&self, id: MessageId, possible_duplicate: bool, message: &Message) -> Result<(), Refusal> {
+        let never = |reason: String| Err(Refusal::new(Verdict::Never, reason));
+        if let Err(broken) = message.check(usize::MAX) {
+            return never(broken.to_string());
+        }
+        if message.qos > self.qos {
+            return Err(Refusal::new(
+                Verdict::Topic,
+                format!("QoS {} is above the broker's maximum, {}", message.qos.level(), self.qos.level()),
+            ));
+        }
+        if message.retain && !self.retain {
+            return never("the broker does not keep retained messages; enqueue it without `retain`".to_owned());
+        }
+        let remaining = remaining_length(message, id.to_string().len(), possible_duplicate);
+        fits(remaining)?;
+        let packet = 1 + varint_len(remaining) + remaining;
+        if packet > self.packet {
+            return never(format!("the packet takes {packet} bytes, the broker allows {}", self.packet));
+        }
+        Ok(())
+    }
+}
+
+/// What holds for every MQTT broker.
+pub(super) fn check(message: &Message) -> Result<(), Refusal> {
+    fits(remaining_length(message, LONGEST_ID, true))
+}
+
+fn fits(remaining: usize) -> Result<(), Refusal> {
+    if remaining <= MOST_REMAINING {
+        return Ok(());
+    }
+    let reason = format!("topic, headers and payload take {remaining} bytes, an MQTT packet carries {MOST_REMAINING}");
+    Err(Refusal::new(Verdict::Never, reason))
+}
+
+/// The length of a PUBLISH without its fixed header, as
+/// [section 3.3](https://docs.oasis-open.org/mqtt/mqtt/v5.0/os/mqtt-v5.0-os.html#_PUBLISH_-_Publish) lays it out.
+fn remaining_length(message: &Message, id: usize, possible_duplicate: bool) -> usize {
+    let user_property = |name: usize, value: usize| 1 + 2 + name + 2 + value;
+    let mut properties = user_property(ID_HEADER.len(), id);
+    properties += message.headers.iter().map(|(name, value)| user_property(name.len(), value.len())).sum::<usize>();
+    if possible_duplicate {
+        properties += user_property(DUPLICATE_HEADER.len(), MAYBE.len());
+    }
+    properties += message.content_type.as_ref().map_or(0, |content_type| 1 + 2 + content_type.len());
+    let packet_id = if message.qos == QoS::AtMostOnce { 0 } else { 2 };
+    2 + message.topic.len() + packet_id + varint_len(properties) + properties + message.payload.len()
+}
+
+/// Bytes that MQTT's variable byte integer takes.
+fn varint_len(value: usize) -> usize {
+    match value {
+        0..0x80 => 1,
+        0x80..0x4000 => 2,
+        0x4000..0x20_0000 => 3,
+        _ => 4,
+    }
+}
+
+/// Headers in their order, then our own.
+pub(super) fn properties(
+    id: MessageId,
+    possible_duplicate: bool,
+    headers: Vec<(String, String)>,
+    content_type: Option<String>,
+) -> PublishProperties {
+    let mut user_properties = headers;
+    user_properties.push((ID_HEADER.to_owned(), id.to_string()));
+    if possible_duplicate {
+        user_properties.push((DUPLICATE_HEADER.to_owned(), MAYBE.to_owned()));
+    }
+    PublishProperties { user_properties, content_type, ..PublishProperties::default() }
+}
+
+pub(super) fn level(qos: QoS) -> Level {
+    match qos {
+        QoS::AtMostOnce => Level::AtMostOnce,
+        QoS::AtLeastOnce => Level::AtLeastOnce,
+        QoS::ExactlyOnce => Level::ExactlyOnce,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rumqttc::v5::mqttbytes::v5::Publish;
+
+    fn by_rumqttc(id: MessageId, duplicate: bool, message: Message) -> usize {
+        let properties = properties(id, duplicate, message.headers, message.content_type);
+        let mut publish =
+            Publish::new(message.topic, level(message.qos), message.payload.into_bytes(), Some(properties));
+        publish.pkid = 7;
+        publish.size()
+    }
+
+    #[test]
+    fn the_length_is_the_one_that_goes_over_the_wire() {
+        let id = MessageId::new(9_007_199_254_740_991, -1);
+        assert_eq!(id.to_string().len(), LONGEST_ID);
+        for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
+            for payload in [0, 1, 60, 127, 128, 16_383, 16_384, 2_097_152] {
+                for duplicate in [false, true] {
+                    let message = Message::new("a/b", vec![0; payload])
+                        .with_qos(qos)
+                        .with_content_type("text/plain")
+                        .with_header("unit", "celsius");
+                    let remaining = remaining_length(&message, LONGEST_ID, duplicate);
+                    let ours = 1 + varint_len(remaining) + remaining;
+                    assert_eq!(ours, by_rumqttc(id, duplicate, message), "{qos:?} {payload} {duplicate}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_no_packet_carries_is_refused_at_enqueue() {
+        assert_eq!(check(&Message::new("t", vec![0; 1000])), Ok(()));
+        let refusal = check(&Message::new("t", vec![0; MOST_REMAINING])).unwrap_err();
+        assert_eq!(refusal.verdict, Verdict::Never);
+        assert!(refusal.reason.contains("268435455"), "{refusal}");
+    }
+}
