@@ -15,24 +15,19 @@ impl Outbox {
     pub fn stats(&self) -> Result<Stats, Error> {
         let view = self.inner.shared.view();
         let connection = self.connection()?;
-        let newest = store::newest(&connection)?;
-        let waiting = signed(store::waiting_count(&connection)? + store::held_count(&connection)?);
-        let (ahead, position, unwritten, in_flight) = match view.progress {
-            Some(p) => ((newest - p.cursor).max(0) + p.taken as i64, p.position, p.unwritten, p.in_flight as u64),
+        let waiting = store::waiting_count(&connection)? + store::held_count(&connection)?;
+        let (cursor, position, taken, unwritten, in_flight) = match view.progress {
+            Some(p) => (p.cursor, p.position, p.taken as u64, p.unwritten, p.in_flight as u64),
             None => {
                 let position = store::position(&connection)?;
-                (
-                    newest - position - signed(store::settled_above(&connection, position, SETTLED_AHEAD)?),
-                    position,
-                    0,
-                    0,
-                )
+                (position, position, 0, 0, 0)
             }
         };
+        let fresh = taken + store::fresh_above(&connection, cursor, DEALT_WITH + self.inner.settings.window)?;
         let oldest = store::oldest_pending(&connection, position)?.map(wall_clock);
         Ok(Stats {
-            pending: u64::try_from(ahead + waiting + unwritten).unwrap_or(0),
-            waiting: u64::try_from(waiting).unwrap_or(0),
+            pending: (fresh + waiting).saturating_add_signed(unwritten),
+            waiting,
             failed: store::failed_count(&connection)?,
             sent: view.sent,
             in_flight,
@@ -91,9 +86,9 @@ impl Outbox {
     }
 }
 
-/// Rows above the stored position among which settled ones are looked for: the position is written every 1,000 rows,
-/// and behind the oldest unsettled one at most a window and a ledger may be settled.
-const SETTLED_AHEAD: usize = 12_000;
+/// Rows behind the stored position that may have been dealt with, beside those of a window: the position is written
+/// every 1,000 rows, after at most 500 settlements.
+const DEALT_WITH: usize = 1_500;
 
 impl From<FailedRow> for FailedMessage {
     fn from(row: FailedRow) -> Self {
@@ -137,8 +132,4 @@ impl From<Stored> for StoredMessage {
 fn wall_clock(unix_ms: i64) -> SystemTime {
     let since_1970 = Duration::from_millis(u64::try_from(unix_ms).unwrap_or(0));
     UNIX_EPOCH.checked_add(since_1970).unwrap_or(UNIX_EPOCH)
-}
-
-fn signed(count: u64) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
 }

@@ -205,8 +205,8 @@ impl Outbox {
     /// Messages can still be enqueued afterwards. Calling it twice is no error.
     ///
     /// # Errors
-    /// [`Error::TimedOut`] when the forwarder's thread is still not done, because the disk does not answer: it is left
-    /// behind. [`Error::Panicked`].
+    /// [`Error::TimedOut`] when the forwarder's thread is still not done, because the disk or the broker's adapter does
+    /// not answer: it is left behind. [`Error::Panicked`].
     pub fn shutdown(&self, timeout: Duration) -> Result<(), Error> {
         let Some(ended) = &self.inner.ended else { return Ok(()) };
         let begun = Instant::now();

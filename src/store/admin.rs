@@ -245,12 +245,26 @@ pub(crate) fn oldest_pending(conn: &Connection, after: i64) -> Result<Option<i64
     Ok(statement.query_row([after], |row| Ok(decode::integer(row, 0))).optional()?)
 }
 
-/// How many rows above the position are not PENDING any more, counted among the first `among` of them.
-pub(crate) fn settled_above(conn: &Connection, position: i64, among: usize) -> Result<u64, Error> {
+/// Messages behind `after` that nobody has dealt with. The first `among` rows are looked at; of those behind them it is
+/// taken that they stand without a gap, and are SENT or FAILED nowhere.
+pub(crate) fn fresh_above(conn: &Connection, after: i64, among: usize) -> Result<u64, Error> {
     let mut statement = conn.prepare_cached(
-        "SELECT count(*) FROM (SELECT status FROM main.outbox NOT INDEXED WHERE id > ?1 ORDER BY id LIMIT ?2)
-         WHERE status <> 'PENDING'",
+        "SELECT count(*), max(id),
+                count(*) FILTER (WHERE status IS NOT 'SENT' AND status IS NOT 'FAILED'
+                                 AND held_by IS NULL AND (attempts > 0) IS NOT TRUE)
+         FROM (SELECT id, status, held_by, attempts FROM main.outbox NOT INDEXED WHERE id > ?1 ORDER BY id LIMIT ?2)",
     )?;
-    let count: i64 = statement.query_row(params![position, limit(among)], |row| row.get(0))?;
+    let (seen, last, fresh): (i64, Option<i64>, i64) =
+        statement.query_row(params![after, limit(among)], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let mut count = fresh;
+    if let Some(last) = last.filter(|_| seen == limit(among)) {
+        let mut statement = conn.prepare_cached(
+            "SELECT (SELECT count(*) FROM main.outbox INDEXED BY outbox_again
+                     WHERE status = 'PENDING' AND attempts > 0 AND held_by IS NULL AND id > ?1)
+                  + (SELECT count(*) FROM main.outbox INDEXED BY outbox_held WHERE held_by IS NOT NULL AND id > ?1)",
+        )?;
+        let exceptions: i64 = statement.query_row([last], |row| row.get(0))?;
+        count += newest(conn)? - last - exceptions;
+    }
     Ok(u64::try_from(count).unwrap_or(0))
 }

@@ -26,8 +26,8 @@ use crate::Error;
 #[cfg(test)]
 pub(crate) use admin::pending_upto;
 pub(crate) use admin::{
-    FailedRow, Status, Stored, discard, failed, failed_count, get, held_count, newest, oldest_pending, position, retry,
-    retry_all, settled_above, waiting_count,
+    FailedRow, Status, Stored, discard, failed, failed_count, fresh_above, get, held_count, oldest_pending, position,
+    retry, retry_all, waiting_count,
 };
 pub(crate) use connect::{Role, configure};
 pub(crate) use enqueue::enqueue;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use edge_outbox::broker::{InProcess, Refusal, Verdict};
 use edge_outbox::rusqlite::Connection;
-use edge_outbox::{DUPLICATE_HEADER, Error, LinkState, Message, Outbox, Settings};
+use edge_outbox::{DUPLICATE_HEADER, Error, LinkState, Message, Outbox, Role, Settings};
 
 use crate::child::{Child, say, wait_for_cue};
 use crate::device::{
@@ -369,6 +369,31 @@ fn the_figures_are_the_tables_own_through_a_whole_life() {
 }
 
 #[test]
+fn the_figures_are_true_after_a_crash_however_long_the_broker_is_away() {
+    let device = Device::new();
+    let mut victim = Child::play("forwarding::dies_with_messages_in_flight", &device.database());
+    assert_eq!(victim.hear(), "in flight");
+    victim.kill();
+    stats_are_true(&device.open_writer(), "four sent, six pending");
+    let sql = device.sql();
+    sql.execute("UPDATE outbox SET status = 'PENDING' WHERE id = 2", []).unwrap();
+    sql.execute("UPDATE outbox SET attempts = 1, held_by = 'key k', key = 'k' WHERE id = 6", []).unwrap();
+    sql.execute("DELETE FROM outbox WHERE id = 7", []).unwrap();
+    stats_are_true(&device.open_writer(), "one reopened, one held, one deleted");
+    let (broker, everything) = broker();
+    broker.go_offline();
+    let outbox = device.open(broker.clone());
+    wait_for_status(&outbox, "the outage", |status| matches!(status.link, LinkState::Offline { .. }));
+    stats_are_true(&outbox, "the same while offline");
+    enqueue(&outbox, numbered("t", 0..5_000));
+    stats_are_true(&outbox, "and many more");
+    broker.go_online();
+    (0..5_006).for_each(|_| drop(take(&everything)));
+    outbox.flush(SOON).unwrap();
+    stats_are_true(&outbox, "all sent");
+}
+
+#[test]
 fn a_parked_message_is_told_listed_retried_and_discarded() {
     let device = Device::new();
     let (broker, everything) = broker();
@@ -497,6 +522,7 @@ fn what_was_in_flight_at_the_end_comes_again_and_says_that_it_may_be_a_duplicate
     let device = Device::new();
     let (broker, everything) = broker();
     let outbox = device.open(broker.clone());
+    wait_for_status(&outbox, "it works", |status| status.role == Role::Active);
     enqueue(&outbox, numbered("t", 0..10));
     let held: Vec<_> = (0..10).map(|_| next(&everything)).collect();
     assert!(held.iter().all(|arrival| !arrival.possible_duplicate), "a first sending is none");
@@ -504,6 +530,7 @@ fn what_was_in_flight_at_the_end_comes_again_and_says_that_it_may_be_a_duplicate
     drop((held, outbox));
 
     let outbox = device.open(broker);
+    wait_for_status(&outbox, "it works", |status| status.role == Role::Active);
     enqueue(&outbox, [Message::text("t", "new")]);
     for number in 0..10 {
         let arrival = next(&everything);
@@ -514,6 +541,23 @@ fn what_was_in_flight_at_the_end_comes_again_and_says_that_it_may_be_a_duplicate
     assert_eq!((said(&new).as_str(), new.possible_duplicate), ("new", false));
     new.acknowledge();
     assert!(DUPLICATE_HEADER == "duplicate");
+}
+
+#[test]
+fn a_message_that_ends_every_session_before_its_neighbours_are_answered_is_parked_and_they_are_not() {
+    let device = Device::new();
+    // In one transaction, so that all of them are on their way before anybody can answer any.
+    let (before, behind) = (numbered("plain", 0..3), numbered("plain", 3..6));
+    enqueue(&device.open_writer(), before.chain([Message::text("poison", "p")]).chain(behind));
+    let (broker, everything) = broker();
+    broker.hang_up_on("poison").unwrap();
+    let outbox = device.open(broker);
+    let mut arrived: Vec<String> = (0..6).map(|_| take(&everything)).collect();
+    arrived.sort();
+    assert_eq!(arrived, ["0", "1", "2", "3", "4", "5"]);
+    outbox.flush(SOON).unwrap();
+    let failed = outbox.failed(0, 10).unwrap();
+    assert_eq!(failed.iter().map(|failed| failed.id.row()).collect::<Vec<_>>(), [4]);
 }
 
 /// The part of a process that has messages in flight when it is killed.

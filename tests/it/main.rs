@@ -8,4 +8,5 @@ mod forwarding;
 mod lifecycle;
 mod offline;
 mod opening;
+mod promises;
 mod transaction;

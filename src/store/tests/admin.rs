@@ -1,7 +1,7 @@
 use super::{BUSY, Device, Fate, MAX_PAYLOAD, NOW, failed, held, message, waiting};
 use crate::store::{
-    Lane, Status, discard, failed as list, failed_count, get, held_count, oldest_pending, pending_upto, retry,
-    retry_all, settled_above, waiting_count,
+    Lane, Status, discard, failed as list, failed_count, fresh_above, get, held_count, oldest_pending, pending_upto,
+    retry, retry_all, waiting_count,
 };
 use crate::{Error, Message};
 
@@ -91,6 +91,13 @@ fn what_waits_is_counted_and_dated() {
     let lane = Lane::Key("k".into());
     device.settle(NOW, &[(1, Fate::Sent), (2, Fate::Sent), (3, held(lane)), (4, waiting(None)), (5, Fate::Sent)]);
     assert_eq!((waiting_count(&device.app).unwrap(), held_count(&device.app).unwrap()), (1, 1));
+    assert_eq!(fresh_above(&device.app, 0, 100).unwrap(), 1);
+    assert_eq!(fresh_above(&device.app, 0, 5).unwrap(), 1, "where the last is not looked at");
+    assert_eq!(
+        fresh_above(&device.app, 2, 1).unwrap(),
+        2,
+        "SENT rows are not noticed that far behind, waiting ones are"
+    );
     assert_eq!(oldest_pending(&device.app, 5).unwrap(), Some(3_000));
     assert!(!pending_upto(&device.app, 2).unwrap());
     assert!(pending_upto(&device.app, 3).unwrap());
@@ -102,8 +109,7 @@ fn what_waits_is_counted_and_dated() {
     assert_eq!(oldest_pending(&device.app, 5).unwrap(), Some(6_000));
     device.settle(NOW, &[(6, Fate::Sent)]);
     assert_eq!(oldest_pending(&device.app, 5).unwrap(), None);
-    assert_eq!(settled_above(&device.app, 0, 4).unwrap(), 4);
-    assert_eq!(settled_above(&device.app, 4, 100).unwrap(), 2);
+    assert_eq!(fresh_above(&device.app, 0, 100).unwrap(), 0);
 }
 
 #[test]
