@@ -409,7 +409,7 @@ impl Dispatcher {
                 }
             }
             Judgement::Guilty(id) => {
-                let reason = "the broker ended the session each of the three times that this message was sent alone";
+                let reason = "the broker ended the session each of the four times that this message was sent alone";
                 if let Some(item) = self.suspects.forget(self.now, id) {
                     self.release(&item.row);
                     self.park(&item, reason.to_owned());

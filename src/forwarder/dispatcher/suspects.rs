@@ -6,17 +6,18 @@
 //! 1. When a session ends, the oldest unsettled delivery gets a strike, whatever else was acknowledged. Where it ended
 //!    without a single answer, it could have been any of those in flight: so the next session sends a quarter as many at
 //!    a time, down to one, and one more with each answer.
-//! 2. With three strikes it is a *suspect*: it is set aside, and everything else flows. That is the control.
-//! 3. Once a session without it has lived for a hundred times as long as sessions took to end with it, the suspect is
-//!    sent alone. If it is settled, it was innocent. If the session ends, the next control begins.
-//! 4. After three sessions that ended on it alone, with every control between them alive, it is parked.
+//! 2. With three strikes it is a *suspect*: it is set aside and sent alone. If it is settled, it was innocent.
+//! 3. If the session ends on it alone, everything else flows: that is the control. Once a session without the suspect has
+//!    lived for many times as long as it took to end with it, the suspect is sent alone again.
+//! 4. After four sessions that ended on it alone, with every control between them alive, it is parked.
 //! 5. If a control ends too soon, nothing is proven: the deaths so far do not count. Where control after control ends
 //!    on the same message there is more than one of the kind, and that one is set aside too. If one ends with nothing
 //!    in flight, or they end on this message and on that, it was the link, and all suspects are cleared.
 //! 6. When no more can be set aside nothing else is sent: the idle session is the control.
 //!
-//! Why a hundred: if sessions end by chance, at whatever rate, three of them in a row end within the suspect's own
-//! hundredth of the time once in a million trials, and three strikes come before that.
+//! Why the controls grow: the first is short, so that an innocent message goes soon after the link has healed. All three
+//! together are 210 times as long as a death took. If sessions end by chance, at whatever rate, that they end four
+//! times within that time and never in the 210 others happens once in 400 million trials.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,8 +25,9 @@ use std::time::Duration;
 use super::flight::Item;
 
 const STRIKES: u8 = 3;
-const DEATHS_ALONE: u8 = 3;
-const CONTROL: u32 = 100;
+const DEATHS_ALONE: u8 = 4;
+/// The control after the n-th death alone, in times that the longest of them took.
+const CONTROLS: [u32; DEATHS_ALONE as usize] = [0, 10, 40, 160];
 const SHORTEST_CONTROL: Duration = Duration::from_secs(1);
 /// An adapter that never says that it is alive is believed to be after this long without a word of an end.
 const SILENT_CONTROL: Duration = Duration::from_secs(60);
@@ -45,7 +47,8 @@ struct Suspect {
 impl Suspect {
     /// Longer after every death: a link that breaks by the clock must not fall in step with the trials.
     fn control(&self) -> Duration {
-        (self.exposure * CONTROL).max(SHORTEST_CONTROL) * (u32::from(self.deaths) + 1)
+        let times = CONTROLS.get(usize::from(self.deaths)).copied().unwrap_or_default();
+        self.exposure.saturating_mul(times).max(SHORTEST_CONTROL * u32::from(self.deaths))
     }
 }
 
@@ -277,7 +280,7 @@ mod tests {
     #[test]
     fn a_session_that_ends_too_soon_with_nothing_in_flight_clears_every_suspect() {
         let mut suspects = Suspects::default();
-        (0..STRIKES).for_each(|_| drop(session(&mut suspects, Duration::ZERO, MOMENT, Some(7))));
+        (0..=STRIKES).for_each(|_| drop(session(&mut suspects, Duration::ZERO, MOMENT, Some(7))));
         assert_eq!(session(&mut suspects, Duration::ZERO, MOMENT, None), Judgement::Cleared(vec![item(7)]));
         assert_eq!(suspects.len(), 0);
     }
@@ -286,7 +289,9 @@ mod tests {
     fn sessions_that_end_on_this_message_and_on_that_clear_every_suspect() {
         let mut suspects = Suspects::default();
         (0..STRIKES).for_each(|_| drop(session(&mut suspects, Duration::ZERO, MOMENT, Some(7))));
-        let judgements: Vec<_> = (8..20).map(|id| session(&mut suspects, Duration::ZERO, MOMENT, Some(id))).collect();
+        // By turns: the suspect alone, and a control that ends on another message each time.
+        let turns = (8..20).flat_map(|other| [7, other]);
+        let judgements: Vec<_> = turns.map(|id| session(&mut suspects, Duration::ZERO, MOMENT, Some(id))).collect();
         assert!(judgements.contains(&Judgement::Cleared(vec![item(7)])), "{judgements:?}");
     }
 
