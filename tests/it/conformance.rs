@@ -4,6 +4,8 @@
 //! terminal as NOT TESTED, with the reason. To add one: implement `Subject`, and `conformance!(MySubject::new)`.
 
 mod in_process;
+#[cfg(feature = "mqtt")]
+mod mqtt;
 mod subject;
 
 use std::collections::{BTreeMap, BTreeSet};

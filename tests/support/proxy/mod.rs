@@ -1,0 +1,461 @@
+//! A stretch of network between an MQTT 5 client and its broker that fails as it is told, and remembers what it carried.
+//!
+//! It reads whole packets, so that it can single out one message or one acknowledgement. What is published and what
+//! was acknowledged can be asked afterwards: that is the truth about a broker, even one that is killed.
+
+#![allow(dead_code, reason = "each user includes this file and takes what it needs")]
+
+mod packet;
+mod traffic;
+
+use std::io::Write;
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+pub use self::packet::{PUBACK, PUBCOMP, PUBREC};
+use self::packet::{PUBLISH, Packet};
+pub use self::traffic::{Published, Traffic};
+
+/// Far beyond what any of this takes, the slowest machine included.
+const SOON: Duration = Duration::from_secs(60);
+
+/// Listens on 127.0.0.1 and carries to a port there. Dropping it ends every connection and every thread of it.
+pub struct Proxy {
+    port: u16,
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+struct Shared {
+    broker: u16,
+    road: Mutex<Road>,
+    changed: Condvar,
+}
+
+/// The road as it is now: what is on it, and what it does to whoever travels.
+#[derive(Default)]
+struct Road {
+    link: Link,
+    faults: Faults,
+    lines: Vec<Line>,
+    traffic: Traffic,
+    /// On the way to the client.
+    parcels: Vec<Parcel>,
+    closed: bool,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Link {
+    #[default]
+    Up,
+    /// Connections end, and new ones are not to be had.
+    Cut,
+    /// Connections stand and carry nothing, and nobody is told.
+    Silent,
+}
+
+#[derive(Default)]
+struct Faults {
+    hold_acks: bool,
+    ack_delay: Duration,
+    lose_acks: usize,
+    lose_publishes: usize,
+    refuse: Option<(String, u8, usize)>,
+    hang_up: Option<(String, Manners)>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Manners {
+    AnswerFirst,
+    None,
+}
+
+/// One client's connection and the one to the broker that belongs to it.
+struct Line {
+    number: usize,
+    client: TcpStream,
+    broker: TcpStream,
+    /// It carries nothing any more, and nobody is told.
+    stranded: bool,
+}
+
+struct Parcel {
+    line: usize,
+    /// Nothing: the broker has ended the connection.
+    bytes: Vec<u8>,
+    arrived: Instant,
+    ack: Option<Ack>,
+}
+
+/// An acknowledgement on its way.
+struct Ack {
+    kind: u8,
+    reason: u8,
+    /// Which of [`Traffic::published`] it is about, where that is known.
+    of: Option<usize>,
+    released: bool,
+}
+
+impl Proxy {
+    pub fn to(broker: u16) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let shared = Arc::new(Shared { broker, road: Mutex::default(), changed: Condvar::new() });
+        let (accepting, delivering) = (Arc::clone(&shared), Arc::clone(&shared));
+        let threads = vec![
+            thread::spawn(move || accepting.accept(&listener)),
+            thread::spawn(move || while delivering.deliver_one() {}),
+        ];
+        Proxy { port, shared, threads }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Ends every connection, and every new one at once, until [`heal`](Self::heal).
+    pub fn cut(&self) {
+        self.shared.change(|road| {
+            road.link = Link::Cut;
+            road.end_all();
+        });
+    }
+
+    /// Ends every connection; new ones are to be had.
+    pub fn hiccup(&self) {
+        self.shared.change(Road::end_all);
+    }
+
+    /// Carries nothing until [`heal`](Self::heal), and tells nobody: connections stand, and what is sent waits.
+    pub fn fall_silent(&self) {
+        self.shared.change(|road| road.link = Link::Silent);
+    }
+
+    /// The connections that stand now never carry anything again, and nobody is told; new ones are as good as ever.
+    pub fn strand(&self) {
+        self.shared.change(|road| road.lines.iter_mut().for_each(|line| line.stranded = true));
+    }
+
+    /// Takes back [`cut`](Self::cut) and [`fall_silent`](Self::fall_silent).
+    pub fn heal(&self) {
+        self.shared.change(|road| road.link = Link::Up);
+    }
+
+    /// Keeps acknowledgements here until [`pass_acks`](Self::pass_acks), or [`release`](Self::release) for a single one.
+    pub fn hold_acks(&self) {
+        self.shared.change(|road| road.faults.hold_acks = true);
+    }
+
+    pub fn pass_acks(&self) {
+        self.shared.change(|road| road.faults.hold_acks = false);
+    }
+
+    /// Lets the acknowledgements that are held now for the message with this payload go on; the others stay.
+    pub fn release(&self, payload: &str) {
+        self.shared.change(|road| {
+            let Road { parcels, traffic, .. } = road;
+            for ack in parcels.iter_mut().filter_map(|parcel| parcel.ack.as_mut()) {
+                ack.released |= ack.of.is_some_and(|of| traffic.published[of].payload == payload.as_bytes());
+            }
+        });
+    }
+
+    /// Acknowledgements take so much longer.
+    pub fn delay_acks(&self, by: Duration) {
+        self.shared.change(|road| road.faults.ack_delay = by);
+    }
+
+    /// The next acknowledgements get lost; the broker has the messages.
+    pub fn lose_acks(&self, count: usize) {
+        self.shared.change(|road| road.faults.lose_acks = count);
+    }
+
+    /// The next messages never arrive at the broker, and with the last of them the connection ends.
+    pub fn lose_publishes(&self, count: usize) {
+        self.shared.change(|road| road.faults.lose_publishes = count);
+    }
+
+    /// Answers the next messages to `topic` as a broker would that refuses them for this reason; they do not arrive.
+    pub fn refuse(&self, topic: &str, reason: u8, times: usize) {
+        self.shared.change(|road| road.faults.refuse = Some((topic.to_owned(), reason, times)));
+    }
+
+    /// Ends the connection whenever a message to `topic` comes, which does not arrive; what came before it is answered.
+    pub fn hang_up_on(&self, topic: &str) {
+        self.shared.change(|road| road.faults.hang_up = Some((topic.to_owned(), Manners::AnswerFirst)));
+    }
+
+    /// The same without an answer to what came before it and is not yet answered.
+    pub fn hang_up_rudely_on(&self, topic: &str) {
+        self.shared.change(|road| road.faults.hang_up = Some((topic.to_owned(), Manners::None)));
+    }
+
+    /// Takes back everything that is done to messages and acknowledgements.
+    pub fn behave(&self) {
+        self.shared.change(|road| road.faults = Faults::default());
+    }
+
+    /// What was carried so far.
+    pub fn traffic(&self) -> Traffic {
+        self.shared.road().traffic.clone()
+    }
+
+    /// Waits until `look` finds in the traffic what it looks for.
+    #[track_caller]
+    pub fn wait_for<T>(&self, what: &str, look: impl Fn(&Traffic) -> Option<T>) -> T {
+        let until = Instant::now() + SOON;
+        let mut road = self.shared.road();
+        loop {
+            if let Some(found) = look(&road.traffic) {
+                return found;
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "not within {SOON:?}: {what}; {}", road.traffic);
+            road = self.shared.wait(road, Some(left));
+        }
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.shared.change(|road| {
+            road.closed = true;
+            road.end_all();
+        });
+        let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)); // ends the waiting for the next one
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What becomes of a packet on its way to the broker.
+enum Fate {
+    Forward,
+    /// It does not arrive.
+    Lose,
+    /// It does not arrive, and the connection ends.
+    Break,
+    /// The same once everything before it is answered.
+    AnswerAndBreak,
+}
+
+impl Shared {
+    fn road(&self) -> MutexGuard<'_, Road> {
+        // A test that failed while it looked has said so; the others here are to end in peace.
+        self.road.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Road)) {
+        change(&mut self.road());
+        self.changed.notify_all();
+    }
+
+    fn wait<'r>(&self, road: MutexGuard<'r, Road>, at_most: Option<Duration>) -> MutexGuard<'r, Road> {
+        let at_most = at_most.unwrap_or(SOON);
+        self.changed.wait_timeout(road, at_most).unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    fn accept(self: &Arc<Self>, listener: &TcpListener) {
+        let mut pumps = Vec::new();
+        for client in listener.incoming() {
+            let link = {
+                let road = self.road();
+                if road.closed {
+                    break;
+                }
+                road.link
+            };
+            let Ok(client) = client else { continue };
+            if link == Link::Cut {
+                continue;
+            }
+            let Ok(broker) = TcpStream::connect((Ipv4Addr::LOCALHOST, self.broker)) else { continue };
+            pumps.extend(self.carry(client, broker));
+        }
+        for pump in pumps {
+            let _ = pump.join();
+        }
+    }
+
+    fn carry(self: &Arc<Self>, client: TcpStream, broker: TcpStream) -> [JoinHandle<()>; 2] {
+        for stream in [&client, &broker] {
+            stream.set_nodelay(true).unwrap();
+        }
+        let (from_client, from_broker) = (client.try_clone().unwrap(), broker.try_clone().unwrap());
+        let to_broker = broker.try_clone().unwrap();
+        let mut number = 0;
+        self.change(|road| {
+            road.traffic.connections += 1;
+            number = road.traffic.connections;
+            road.lines.push(Line { number, client, broker, stranded: false });
+            if road.link == Link::Cut || road.closed {
+                road.end(number); // it came in while the road was being closed
+            }
+        });
+        let (there, back) = (Arc::clone(self), Arc::clone(self));
+        [
+            thread::spawn(move || there.to_broker(number, from_client, to_broker)),
+            thread::spawn(move || back.to_client(number, from_broker)),
+        ]
+    }
+
+    fn to_broker(&self, line: usize, mut from: TcpStream, mut to: TcpStream) {
+        while let Some(packet) = Packet::read(&mut from) {
+            let Some(mut road) = self.when_passable(line) else { break };
+            let fate = road.travel(line, &packet);
+            drop(road);
+            self.changed.notify_all();
+            match fate {
+                Fate::Forward if to.write_all(packet.bytes()).is_ok() => {}
+                Fate::Lose => {}
+                Fate::Forward | Fate::Break => break,
+                Fate::AnswerAndBreak => {
+                    self.when_answered(line);
+                    return self.change(|road| road.post_end(line));
+                }
+            }
+        }
+        self.change(|road| road.end(line));
+    }
+
+    /// Waits until nothing but its last message is unanswered on the line, or it has ended.
+    fn when_answered(&self, line: usize) {
+        let mut road = self.road();
+        while road.traffic.unanswered(line) > 1 && road.lines.iter().any(|l| l.number == line) {
+            road = self.wait(road, None);
+        }
+    }
+
+    fn to_client(&self, line: usize, mut from: TcpStream) {
+        while let Some(packet) = Packet::read(&mut from) {
+            self.change(|road| road.post(line, &packet));
+        }
+        self.change(|road| road.post_end(line));
+    }
+
+    /// Waits until the line carries something; none if it has ended.
+    fn when_passable(&self, line: usize) -> Option<MutexGuard<'_, Road>> {
+        let mut road = self.road();
+        loop {
+            let stranded = road.lines.iter().find(|l| l.number == line)?.stranded;
+            if road.link != Link::Silent && !stranded {
+                return Some(road);
+            }
+            road = self.wait(road, None);
+        }
+    }
+
+    /// Carries the next parcel to its client; false once the proxy is closed.
+    fn deliver_one(&self) -> bool {
+        let mut road = self.road();
+        loop {
+            if road.closed {
+                return false;
+            }
+            let now = Instant::now();
+            if let Some((parcel, client)) = road.next_parcel(now) {
+                drop(road);
+                self.changed.notify_all();
+                if parcel.bytes.is_empty() || (&client).write_all(&parcel.bytes).is_err() {
+                    self.change(|road| road.end(parcel.line));
+                }
+                return true;
+            }
+            let due = road.parcels.iter().map(|parcel| parcel.arrived + road.faults.ack_delay);
+            let next = due.filter(|due| *due > now).min().map(|due| due - now);
+            road = self.wait(road, next);
+        }
+    }
+}
+
+impl Road {
+    /// Writes down a packet that goes to the broker, and decides what becomes of it.
+    fn travel(&mut self, line: usize, packet: &Packet) -> Fate {
+        if packet.kind() != PUBLISH {
+            return Fate::Forward;
+        }
+        let published = packet.publish(line);
+        let of = self.traffic.publish(published.clone());
+        match &self.faults.hang_up {
+            Some((topic, Manners::AnswerFirst)) if *topic == published.topic => return Fate::AnswerAndBreak,
+            Some((topic, Manners::None)) if *topic == published.topic => return Fate::Break,
+            _ => {}
+        }
+        if self.faults.lose_publishes > 0 {
+            self.faults.lose_publishes -= 1;
+            return if self.faults.lose_publishes > 0 { Fate::Lose } else { Fate::Break };
+        }
+        if let Some((topic, reason, times)) = &mut self.faults.refuse {
+            if *topic == published.topic && *times > 0 && published.qos > 0 {
+                *times -= 1;
+                let kind = if published.qos == 1 { PUBACK } else { PUBREC };
+                let bytes = packet::answer(kind, published.packet_id, *reason);
+                let ack = Ack { kind, reason: *reason, of: Some(of), released: true };
+                self.parcels.push(Parcel { line, bytes, arrived: Instant::now(), ack: Some(ack) });
+                return Fate::Lose;
+            }
+        }
+        Fate::Forward
+    }
+
+    /// Takes a packet for the client.
+    fn post(&mut self, line: usize, packet: &Packet) {
+        let ack = packet.is_ack().then(|| {
+            let (kind, reason) = (packet.kind(), packet.reason());
+            Ack { kind, reason, of: self.traffic.open(line, packet.id()), released: false }
+        });
+        if ack.is_some() && self.faults.lose_acks > 0 {
+            self.faults.lose_acks -= 1;
+            return;
+        }
+        if let Some(Ack { kind, of: Some(of), .. }) = ack {
+            self.traffic.arrived(of, kind);
+        }
+        self.parcels.push(Parcel { line, bytes: packet.bytes().to_vec(), arrived: Instant::now(), ack });
+    }
+
+    /// The end of a connection travels behind what was said before it.
+    fn post_end(&mut self, line: usize) {
+        self.parcels.push(Parcel { line, bytes: Vec::new(), arrived: Instant::now(), ack: None });
+    }
+
+    /// The first parcel that may go on, and where to.
+    fn next_parcel(&mut self, now: Instant) -> Option<(Parcel, TcpStream)> {
+        if self.link == Link::Silent {
+            return None;
+        }
+        let Road { faults, lines, parcels, .. } = &*self;
+        let ready = |parcel: &Parcel| match &parcel.ack {
+            Some(ack) => ack.released || !faults.hold_acks && parcel.arrived + faults.ack_delay <= now,
+            None => true,
+        };
+        let passable = |parcel: &Parcel| lines.iter().any(|line| line.number == parcel.line && !line.stranded);
+        let at = parcels.iter().position(|parcel| ready(parcel) && passable(parcel))?;
+        let parcel = self.parcels.remove(at);
+        // Before it is there: whoever acts on it finds it written down.
+        if let Some(Ack { kind, reason, of: Some(of), .. }) = parcel.ack {
+            self.traffic.answer(of, kind, reason);
+        }
+        let line = self.lines.iter().find(|line| line.number == parcel.line)?;
+        Some((parcel, line.client.try_clone().ok()?))
+    }
+
+    fn end_all(&mut self) {
+        for number in self.lines.iter().map(|line| line.number).collect::<Vec<_>>() {
+            self.end(number);
+        }
+    }
+
+    fn end(&mut self, number: usize) {
+        if let Some(at) = self.lines.iter().position(|line| line.number == number) {
+            let line = self.lines.swap_remove(at);
+            let _ = line.client.shutdown(Shutdown::Both);
+            let _ = line.broker.shutdown(Shutdown::Both);
+        }
+        self.parcels.retain(|parcel| parcel.line != number);
+        self.traffic.end(number);
+    }
+}
