@@ -39,7 +39,8 @@ impl MosquittoSubject {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("passwords"), PASSWORDS).unwrap();
         fs::write(folder.path().join("acl"), OPEN).unwrap();
-        let broker = Mosquitto::start_in(folder, &["password_file passwords", "acl_file acl", "pid_file pid"]);
+        let lines = ["password_file passwords", "acl_file acl", "pid_file pid", crate::mqtt::QUEUE];
+        let broker = Mosquitto::start_in(folder, &lines);
         let proxy = Proxy::to(broker.port());
         let subscriber = broker.subscribe(&format!("{ROOT}/#"));
         let (inbox, over) = (Arc::new(Inbox::default()), Arc::new(AtomicBool::new(false)));
