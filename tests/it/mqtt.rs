@@ -163,6 +163,43 @@ fn no_row_is_sent_before_its_own_acknowledgement() {
     }
 }
 
+/// The answers to what came before such a message are lost with the connection, as they are where a broker closes with
+/// something left to read.
+#[test]
+fn a_message_that_brokers_hang_up_on_is_found_among_neighbours_that_get_no_answer() {
+    let broker = Mosquitto::start();
+    let subscriber = broker.subscribe("#");
+    let proxy = Proxy::to(broker.port());
+    proxy.hang_up_rudely_on("disliked");
+    let house = House::new(proxy.port(), quick());
+    let to = |n: usize| if n == 20 { "disliked" } else { "t" };
+    house.enqueue((0..40).map(|n| Message::text(to(n), n.to_string()).with_key("a")));
+    house.outbox.flush(SOON).unwrap();
+    let failed = house.outbox.failed(0, 10).unwrap();
+    assert_eq!(failed.iter().map(|failed| failed.topic.as_str()).collect::<Vec<_>>(), ["disliked"]);
+    let received = until_all(&subscriber, 39);
+    let payloads = received.iter().map(Received::text);
+    assert_in_order(payloads, 1);
+}
+
+#[test]
+fn a_link_that_breaks_again_and_again_parks_nothing() {
+    let broker = Mosquitto::start();
+    let subscriber = broker.subscribe("#");
+    let proxy = Proxy::to(broker.port());
+    let house = House::new(proxy.port(), quick());
+    house.enqueue(numbered(0..1_000));
+    for break_at in (20..1_000).step_by(20) {
+        proxy.wait_for("progress between breaks", |traffic| (traffic.accepted().len() >= break_at).then_some(()));
+        // some are lost on their way, then the connection
+        proxy.lose_publishes(3);
+    }
+    house.flush();
+    assert_eq!(house.rows("SENT"), 1_000);
+    let received = until_all(&subscriber, 1_000);
+    assert_in_order(received.iter().map(Received::text), 1);
+}
+
 #[test]
 fn every_quality_of_service_arrives_and_is_settled() {
     let broker = Mosquitto::start();
