@@ -97,7 +97,8 @@
 //!
 //! When the link breaks, what was in flight is read and sent again, marked as
 //! [possibly repeated](broker::Delivery::possible_duplicate). After a crash that holds for at most
-//! [`Settings::window`] messages and 500 more, whose acknowledgements were not yet written down.
+//! [`Settings::window`] messages and 516 more, whose acknowledgements were not yet written down; after a power cut for
+//! another 1,000, whose settlement was not yet synced.
 //!
 //! # Threads and processes
 //!

@@ -29,7 +29,7 @@ pub struct Settings {
     /// topic and the headers). Defaults to 262,144 (256 KiB).
     pub max_payload: usize,
     /// Messages in flight: sent and not yet acknowledged, counted from the oldest of them; 1 to 10,000. At most this
-    /// many plus 500 are repeated after a crash. Defaults to 256.
+    /// many plus 516 are repeated after a crash. Defaults to 256.
     pub window: usize,
     /// Bytes in flight, 1 to 268,435,455; a larger message goes alone. Keep it small on slow links. Defaults to
     /// 65,536 (64 KiB).
