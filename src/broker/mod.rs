@@ -31,7 +31,8 @@ pub use self::mqtt::{Mqtt, MqttSettings};
 /// *Settling.* Each [`Delivery`] comes with a [`Receipt`], the right to settle it once. Acknowledge it when, and only
 /// when, the other side has said that *this* message is safe. An adapter whose session breaks drops the receipts it
 /// holds: a dropped receipt says "not delivered", and the forwarder reads the row and sends it again. So the error
-/// path of an adapter is to let go of everything, and a forgotten receipt can never become a lost message. A receipt
+/// path of an adapter is to let go of everything, and a forgotten receipt can never become a lost message. It may do so before it
+/// says [`Link::down`] or after. A receipt
 /// of an earlier session may still be acknowledged late: that counts.
 ///
 /// *Order.* Deliveries are to leave in the order in which they came through `send`.

@@ -89,9 +89,10 @@ impl Mosquitto {
 
     fn configure(&self, lines: &[&str]) {
         // as root mosquitto would become a user who may not enter our folder; for everybody else `user` means nothing
+        // and with an unlimited queue, mosquitto before 2.0.22 hangs up on a client whose message it refuses (#3244)
         let ours = format!(
-            "listener {} 127.0.0.1\nuser root\nallow_anonymous true\nmax_inflight_messages 0\nmax_queued_messages 0\n\
-             set_tcp_nodelay true\npersistence_location {}/\n",
+            "listener {} 127.0.0.1\nuser root\nallow_anonymous true\nmax_inflight_messages 0\n\
+             max_queued_messages 1000000\nset_tcp_nodelay true\npersistence_location {}/\n",
             self.port,
             self.folder.path().display()
         );

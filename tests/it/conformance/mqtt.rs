@@ -39,7 +39,7 @@ impl MosquittoSubject {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("passwords"), PASSWORDS).unwrap();
         fs::write(folder.path().join("acl"), OPEN).unwrap();
-        let lines = ["password_file passwords", "acl_file acl", "pid_file pid", crate::mqtt::QUEUE];
+        let lines = ["password_file passwords", "acl_file acl", "pid_file pid"];
         let broker = Mosquitto::start_in(folder, &lines);
         let proxy = Proxy::to(broker.port());
         let subscriber = broker.subscribe(&format!("{ROOT}/#"));
