@@ -167,3 +167,8 @@ pub use outbox::{Builder, InTransaction, Outbox};
 pub use settings::{Backoff, ClosedTopics, Ordering, Settings};
 pub use status::{ClosedTopic, FailedMessage, LinkState, MessageState, Role, Stats, Status, Storage, StoredMessage};
 pub use {r2d2, r2d2_sqlite, rusqlite};
+
+/// The README's code, compiled with the documentation's tests.
+#[cfg(all(doctest, feature = "mqtt"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

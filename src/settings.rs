@@ -64,8 +64,9 @@ pub struct Settings {
     /// noticed at once. Defaults to 100 ms.
     #[serde(with = "humantime_serde")]
     pub poll_interval: Duration,
-    /// How long a call waits for the write lock, or for a connection of the pool, before it answers
-    /// [`Error::Busy`], 1 ms to 1 h. Defaults to 5 s.
+    /// How long a call waits for the write lock before it answers [`Error::Busy`], and for a connection of the pool
+    /// before it answers [`Error::Pool`], 1 ms to 1 h. A transaction may have to wait for its turn within the process,
+    /// for a connection, and for other processes: for each of them so long. Defaults to 5 s.
     #[serde(with = "humantime_serde")]
     pub busy_timeout: Duration,
 }
