@@ -130,13 +130,13 @@
 //!
 //! # Log
 //!
-//! By the [`log`](https://docs.rs/log) crate; all targets begin with `edge_outbox`. Topics and ids are shown, payloads
+//! By the [`log`](https://docs.rs/log) crate; all targets begin with `edge_outbox`, but for errors of the pool (`r2d2`). Topics and ids are shown, payloads
 //! and credentials never.
 //!
 //! | level | what |
 //! |---|---|
 //! | error | the forwarder panicked: messages are kept and not sent |
-//! | warn | a session broke, a message was parked, the disk refuses: said when it begins, not at each new try |
+//! | warn | the link broke, a message was parked, the disk refuses: said when it begins, not at each new try |
 //! | info | sessions that came up, who forwards |
 //! | debug | each try to connect, and maintenance of the table |
 //!

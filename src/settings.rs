@@ -55,8 +55,8 @@ pub struct Settings {
     /// settled together in one transaction. Shorter wears the card more. Defaults to 1 s.
     #[serde(with = "humantime_serde")]
     pub settle_after: Duration,
-    /// How long a sent message stays in the table, by the wall clock. 0 deletes it at the next purge. Purging deletes
-    /// at least 100 rows at a time. Defaults to 1 h.
+    /// How long a sent message stays in the table at least, by the wall clock. 0 deletes it at the next purge. Purging
+    /// rides along with later settlements, 100 rows or more at a time. Defaults to 1 h.
     #[serde(with = "humantime_serde")]
     pub retention: Duration,
     /// How often the forwarder looks whether another connection or process has committed, 1 ms to 1 min. Commits
@@ -129,7 +129,8 @@ impl Settings {
     }
 }
 
-/// Exponential backoff with full jitter: the n-th wait is drawn between 0 and `first` × 2ⁿ, at most `longest`.
+/// Exponential backoff with full jitter: the n-th wait, from 1, is drawn between 0 and `first` × 2ⁿ⁻¹, at most
+/// `longest`.
 /// Measured on the monotonic clock. 1 ms to 24 h each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

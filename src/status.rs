@@ -18,8 +18,8 @@ pub struct Status {
     pub closed_topics: Vec<ClosedTopic>,
     /// How the database takes what the forwarder writes.
     pub storage: Storage,
-    /// What forwarder or adapter said when it panicked. Every call answers
-    /// [`Error::Panicked`](crate::Error::Panicked) from then on.
+    /// What forwarder or adapter said when it panicked. Calls that write or wait answer
+    /// [`Error::Panicked`](crate::Error::Panicked) from then on; looking at messages still works.
     pub failed: Option<String>,
 }
 
@@ -38,7 +38,7 @@ pub enum Role {
     Stopped,
 }
 
-/// The session with the broker.
+/// The session with the broker. [`Connecting`](Self::Connecting) where this outbox does not forward.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LinkState {

@@ -4,6 +4,7 @@
 //! heard of SQLite, of rows that wait, or of retries: it is one session at a time and nothing more.
 
 pub mod in_process;
+pub(crate) mod mailbox;
 #[cfg(feature = "mqtt")]
 mod mqtt;
 
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 pub use self::in_process::InProcess;
-use crate::forwarder::{Event, Mailbox, Outcome, Ticket};
+use self::mailbox::{Event, Mailbox, Outcome, Ticket};
 use crate::message::{Message, MessageId};
 
 #[cfg(feature = "mqtt")]
@@ -31,9 +32,9 @@ pub use self::mqtt::{Mqtt, MqttSettings};
 /// *Settling.* Each [`Delivery`] comes with a [`Receipt`], the right to settle it once. Acknowledge it when, and only
 /// when, the other side has said that *this* message is safe. An adapter whose session breaks drops the receipts it
 /// holds: a dropped receipt says "not delivered", and the forwarder reads the row and sends it again. So the error
-/// path of an adapter is to let go of everything, and a forgotten receipt can never become a lost message. It may do so before it
-/// says [`Link::down`] or after. A receipt
-/// of an earlier session may still be acknowledged late: that counts.
+/// path of an adapter is to let go of everything, and a forgotten receipt can never become a lost message. It may do
+/// so before it says [`Link::down`] or after. A receipt of an earlier session may still be acknowledged late: that
+/// counts.
 ///
 /// *Order.* Deliveries are to leave in the order in which they came through `send`.
 ///
@@ -99,7 +100,8 @@ impl Broker for Box<dyn Broker> {
 pub struct Delivery {
     /// The message's name, to be carried along so that a consumer recognises a repetition.
     pub id: MessageId,
-    /// Whether this message may have been delivered before: it was in flight when a session or the process ended.
+    /// Whether this message may have been delivered before: it was in flight when a session ended, was dealt with
+    /// before, or is one of the first after a start. It may as well never have been delivered.
     pub possible_duplicate: bool,
     /// What to carry.
     pub message: Message,

@@ -5,12 +5,11 @@
 
 mod dispatcher;
 mod lock;
-mod mailbox;
 mod run;
 mod shared;
 mod thread;
 
-pub(crate) use mailbox::{Command, Event, Mailbox, Outcome, Ticket};
+pub(crate) use crate::broker::mailbox::{Command, Event, Mailbox, Outcome, Ticket};
 pub(crate) use run::{OnFailed, Parts};
 pub(crate) use shared::Shared;
 pub(crate) use thread::start;

@@ -41,6 +41,15 @@ pub(crate) struct Parts {
     pub on_failed: Option<OnFailed>,
 }
 
+/// The time without a session.
+struct Outage {
+    /// What was last heard of it.
+    why: String,
+    since: Instant,
+    /// What the log was told of it, since a session last stood.
+    told: Option<Ending>,
+}
+
 pub(crate) struct Run<'p> {
     parts: &'p mut Parts,
     dispatcher: Dispatcher,
@@ -54,8 +63,7 @@ pub(crate) struct Run<'p> {
     flushes: Vec<(i64, Sender<()>)>,
     next_poll: Instant,
     next_checkpoint: Instant,
-    /// Why the last session ended, and when.
-    ended: (String, Instant),
+    outage: Outage,
     sent: u64,
     storage: Storage,
     /// Reading failed this often in a row.
@@ -83,7 +91,7 @@ impl<'p> Run<'p> {
             flushes: Vec::new(),
             next_poll: now,
             next_checkpoint: now + CHECKPOINT_EVERY,
-            ended: ("not connected yet".to_owned(), now),
+            outage: Outage { why: "not connected yet".to_owned(), since: now, told: None },
             sent: 0,
             storage: Storage::Ok,
             read_failures: 0,
@@ -118,6 +126,9 @@ impl<'p> Run<'p> {
                             // What the adapter did not take is not for the next session: it is read again.
                             self.queue.clear();
                             self.parts.broker.disconnect(self.begun + until);
+                            if matches!(self.dispatcher.session(), Session::Down { .. }) {
+                                self.lost(Ending::Unreachable, "nothing was answered in time".to_owned());
+                            }
                         }
                         Action::Read(query) => self.read(&query),
                         Action::Write(batch) => self.write(batch),
@@ -145,6 +156,7 @@ impl<'p> Run<'p> {
                 Event::Settled(ticket, outcome) => self.dispatcher.settled(ticket, outcome),
                 Event::Up(session, limits) => {
                     log::info!("session {session} is up");
+                    self.outage.told = None;
                     self.dispatcher.up(session, limits);
                 }
                 Event::Alive(session) => self.dispatcher.alive(session),
@@ -186,22 +198,33 @@ impl<'p> Run<'p> {
             Down::Recycled => (Ending::Recycled, "the adapter wanted a fresh session".to_owned()),
         };
         if current {
+            // Told to end, by a pause or a shutdown: what the adapter says of it is no trouble.
+            let asked_for = matches!(self.dispatcher.session(), Session::Closing { .. });
             match ending {
-                // Told to end, by a pause or a shutdown: what the adapter says of it is no trouble.
-                _ if matches!(self.dispatcher.session(), Session::Closing { .. }) => {
-                    log::debug!("session {session} ended as it was told to");
-                }
                 Ending::Recycled => log::debug!("session {session} ended: {why}"),
-                _ if self.ended.0 == why => log::debug!("session {session}: {why}"),
-                _ => log::warn!("session {session} ended: {why}; messages are kept"),
+                _ if asked_for => log::debug!("session {session} ended as it was told to"),
+                _ => self.lost(ending, why),
             }
-            self.ended = (why, Instant::now());
         }
         self.dispatcher.down(session, ending);
         if current {
             // What the adapter did not take belongs to the session that is over.
             self.queue.clear();
         }
+    }
+
+    /// A session ended, or could not be had. Said when an outage begins or changes its kind, not at each new try.
+    fn lost(&mut self, ending: Ending, why: String) {
+        if self.outage.told == Some(ending) {
+            log::debug!("still no session: {why}");
+        } else {
+            log::warn!("no session with the broker: {why}; messages are kept");
+        }
+        if self.outage.told.is_none() {
+            self.outage.since = Instant::now();
+        }
+        self.outage.told = Some(ending);
+        self.outage.why = why;
     }
 
     /// Notices what other connections committed, by `PRAGMA data_version`; and within the process by a word.
@@ -411,7 +434,7 @@ impl<'p> Run<'p> {
     }
 
     fn link(&self) -> LinkState {
-        let why = || self.ended.0.clone();
+        let why = || self.outage.why.clone();
         match self.dispatcher.session() {
             _ if self.dispatcher.is_paused() => LinkState::Paused,
             Session::Up { .. } if self.dispatcher.all_topics_shut() => {
@@ -422,7 +445,7 @@ impl<'p> Run<'p> {
                 LinkState::Refused { why: why() }
             }
             Session::Down { until } if self.dispatcher.session_number() > 0 => {
-                LinkState::Offline { since: self.ended.1, next_try: self.begun + *until, why: why() }
+                LinkState::Offline { since: self.outage.since, next_try: self.begun + *until, why: why() }
             }
             Session::Down { .. } | Session::Connecting { .. } | Session::Closing { .. } => LinkState::Connecting,
         }

@@ -84,7 +84,8 @@ impl Builder {
     /// # Errors
     /// [`Error::Settings`] with all that is wrong with them; [`Error::CannotOpen`], [`Error::NotADatabase`],
     /// [`Error::ReadOnly`], [`Error::NotWal`], [`Error::NewerSchema`], [`Error::ForeignTable`], [`Error::Busy`]: the
-    /// file is then as it was.
+    /// file is then as it was. [`Error::DiskFull`] and [`Error::Sqlite`], a hook's own errors among them;
+    /// [`Error::Io`] where the system has no thread for the forwarder.
     pub fn open(self) -> Result<Outbox, Error> {
         self.settings.check()?;
         let on_connect = self.on_connect.unwrap_or_else(|| Arc::new(|_| Ok(())));

@@ -60,7 +60,7 @@ impl Outbox {
     /// Makes the failed message of that row id pending again. It gets all its attempts back, and is sent soon.
     ///
     /// # Errors
-    /// [`Error::NoSuchMessage`] if it is not a failed one; [`Error::Busy`], [`Error::Pool`], [`Error::Sqlite`].
+    /// [`Error::NoSuchMessage`] if it is not a failed one; otherwise as [`transaction`](Self::transaction).
     pub fn retry(&self, id: i64) -> Result<(), Error> {
         self.transaction(|tx| store::retry(tx, id))
     }
@@ -80,7 +80,7 @@ impl Outbox {
     /// once and the row as soon as there is a newer one.)
     ///
     /// # Errors
-    /// [`Error::NoSuchMessage`] if it is not a failed one; [`Error::Busy`], [`Error::Pool`], [`Error::Sqlite`].
+    /// [`Error::NoSuchMessage`] if it is not a failed one; otherwise as [`transaction`](Self::transaction).
     pub fn discard(&self, id: i64) -> Result<(), Error> {
         self.transaction(|tx| store::discard(tx, id))
     }

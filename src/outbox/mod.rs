@@ -129,7 +129,8 @@ impl Outbox {
     /// Commits the caller's own transaction and wakes the forwarder.
     ///
     /// # Errors
-    /// [`Error::Busy`]: nothing was written. [`Error::MaybeCommitted`]: look before doing it again.
+    /// [`Error::Busy`] and [`Error::Sqlite`] (a deferred constraint): nothing was written. [`Error::MaybeCommitted`]: look
+    /// before doing it again.
     pub fn commit(&self, transaction: Transaction<'_>) -> Result<(), Error> {
         commit(transaction)?;
         self.wake();
@@ -142,7 +143,8 @@ impl Outbox {
         self.inner.shared.mailbox.committed();
     }
 
-    /// A connection to the database from the pool, for the application's own use.
+    /// A connection to the database from the pool, for the application's own use. The outbox's own pool has two, one of
+    /// which [`transaction`](Self::transaction) needs: give it back soon.
     ///
     /// # Errors
     /// [`Error::Pool`] if there is none within [`Settings::busy_timeout`].

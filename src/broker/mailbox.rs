@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::broker::{Down, Limits, Refusal};
+use super::{Down, Limits, Refusal};
 
 /// Which row, and which sending of it: a late word about an earlier sending can still acknowledge, never fail.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
