@@ -36,9 +36,14 @@ pub enum Error {
     /// Another connection held the write lock for longer than
     /// [`Settings::busy_timeout`](crate::Settings::busy_timeout). Nothing was written; try again.
     Busy(rusqlite::Error),
-    /// The disk, or the file system's quota, is full. Nothing was written. What is already in the outbox goes on being
-    /// sent.
+    /// The disk, or the file system's quota, is full. Nothing was written, and SQLite may have rolled back the whole
+    /// transaction: leave it. Sending goes on for a while and then waits for space, since acknowledgements have to be
+    /// written down too.
     DiskFull(rusqlite::Error),
+    /// SQLite has rolled back the whole transaction, after an error of an earlier statement in it (a full disk, an I/O
+    /// error, no memory): nothing of it is written, and what is executed on its connection now stands by itself. Leave
+    /// it and begin again.
+    RolledBack,
     /// [`Outbox::transaction`](crate::Outbox::transaction) was called inside itself on the same thread, which would
     /// wait for itself for ever. Pass the outer transaction down instead, or use a savepoint of it.
     Nested,
@@ -145,6 +150,9 @@ impl fmt::Display for Error {
                 f.write_str("another connection kept the database locked; nothing was written, try again")
             }
             Error::DiskFull(_) => f.write_str("no space left for the database; nothing was written"),
+            Error::RolledBack => f.write_str(
+                "SQLite rolled back this transaction after an earlier error in it: nothing of it is written, begin again",
+            ),
             Error::Nested => {
                 f.write_str("a transaction of this outbox is already open on this thread: pass it down instead")
             }

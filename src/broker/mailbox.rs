@@ -41,10 +41,20 @@ pub(crate) enum Event {
 pub(crate) enum Command {
     Pause,
     Resume,
-    /// Tell when everything committed by now is settled. Given up when the other end is gone.
-    Flush(Sender<()>),
-    /// Come to an end, politely until then.
-    Stop(Instant),
+    Flush(Flush),
+    /// Come to an end: answers are awaited until the first time, and written down until the second.
+    Stop {
+        politely: Instant,
+        until: Instant,
+    },
+}
+
+/// A caller that waits until everything committed by then is settled.
+#[derive(Debug)]
+pub(crate) struct Flush {
+    pub done: Sender<()>,
+    /// When the caller gives up.
+    pub until: Option<Instant>,
 }
 
 /// Where events wait for the forwarder: no send per message, one wake per burst. Bounded by what can be said: one

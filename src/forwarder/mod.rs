@@ -4,12 +4,13 @@
 //! folder carries out what it says.
 
 mod dispatcher;
+mod flushes;
 mod lock;
 mod run;
 mod shared;
 mod thread;
 
-pub(crate) use crate::broker::mailbox::{Command, Event, Mailbox, Outcome, Ticket};
+pub(crate) use crate::broker::mailbox::{Command, Event, Flush, Mailbox, Outcome, Ticket};
 pub(crate) use run::{OnFailed, Parts};
 pub(crate) use shared::Shared;
 pub(crate) use thread::start;

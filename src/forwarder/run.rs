@@ -5,15 +5,16 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::dispatcher::{Action, Dice, Dispatcher, Ending, Rules, Session};
+use super::flushes::Flushes;
 use super::shared::{Progress, Shared};
 use super::{Command, Event, Outcome, Ticket};
 use crate::Error;
 use crate::broker::{Broker, Delivery, Down, Link, Receipt, Refusal, Verdict};
 use crate::error::chain;
-use crate::gate::Gate;
+use crate::gate::{Gate, Who};
 use crate::settings::Settings;
 use crate::status::{ClosedTopic, FailedMessage, LinkState, Role, Storage};
 use crate::store::{Batch, Content, Fate, Purge, Query, Store, now_ms};
@@ -60,12 +61,14 @@ pub(crate) struct Run<'p> {
     /// Deliveries not yet taken by the adapter.
     queue: VecDeque<Delivery>,
     /// Callers that wait until everything up to a row is settled.
-    flushes: Vec<(i64, Sender<()>)>,
+    flushes: Flushes,
     next_poll: Instant,
     next_checkpoint: Instant,
     outage: Outage,
     sent: u64,
     storage: Storage,
+    /// Whether what `storage` says is what the last look for commits met.
+    poll_failed: bool,
     /// Reading failed this often in a row.
     read_failures: u32,
 }
@@ -88,19 +91,20 @@ impl<'p> Run<'p> {
             events: Vec::new(),
             contents: BTreeMap::new(),
             queue: VecDeque::new(),
-            flushes: Vec::new(),
+            flushes: Flushes::default(),
             next_poll: now,
             next_checkpoint: now + CHECKPOINT_EVERY,
             outage: Outage { why: "not connected yet".to_owned(), since: now, told: None },
             sent: 0,
             storage: Storage::Ok,
+            poll_failed: false,
             read_failures: 0,
             parts,
         })
     }
 
     /// Until it is told to stop. `flushes`: callers that wait already.
-    pub fn run(mut self, flushes: Vec<(i64, Sender<()>)>) {
+    pub fn run(mut self, flushes: Flushes) {
         self.flushes = flushes;
         let mut sending = 0;
         loop {
@@ -140,6 +144,9 @@ impl<'p> Run<'p> {
                 }
             }
         }
+        if !self.dispatcher.is_settled() {
+            log::warn!("not all acknowledgements could be written down: the next start sends those messages again");
+        }
         self.publish(Role::Stopped);
     }
 
@@ -172,12 +179,15 @@ impl<'p> Run<'p> {
         match command {
             Command::Pause => self.dispatcher.pause(),
             Command::Resume => self.dispatcher.resume(),
-            Command::Stop(until) => self.dispatcher.stop(until.saturating_duration_since(self.begun)),
-            Command::Flush(done) => match self.parts.store.newest() {
+            Command::Stop { politely, until } => {
+                let since_begun = |at: Instant| at.saturating_duration_since(self.begun);
+                self.dispatcher.stop(since_begun(politely), since_begun(until));
+            }
+            Command::Flush(flush) => match self.parts.store.newest() {
                 Ok(newest) => {
                     self.dispatcher.committed();
                     self.dispatcher.hurry(true);
-                    self.flushes.push((newest, done));
+                    self.flushes.push(newest, flush);
                 }
                 // The caller's end is told by the drop, and looks at the reason itself.
                 Err(error) => self.trouble(&error),
@@ -236,9 +246,18 @@ impl<'p> Run<'p> {
         }
         self.next_poll = now + self.parts.settings.poll_interval;
         match self.parts.store.changed() {
-            Ok(moved) if told || moved => self.dispatcher.committed(),
-            Ok(_) => {}
-            Err(error) => self.trouble(&error),
+            Ok(moved) => {
+                if std::mem::take(&mut self.poll_failed) {
+                    self.storage = Storage::Ok;
+                }
+                if told || moved {
+                    self.dispatcher.committed();
+                }
+            }
+            Err(error) => {
+                self.poll_failed = true;
+                self.trouble(&error);
+            }
         }
         if now >= self.next_checkpoint {
             self.next_checkpoint = now + CHECKPOINT_EVERY;
@@ -330,12 +349,9 @@ impl<'p> Run<'p> {
 
     fn write(&mut self, batch: Batch) {
         let purge = Purge { retention: self.parts.settings.retention, upto: self.dispatcher.position() };
-        let written = match self.parts.gate.wait(PATIENCE) {
+        let written = match self.parts.gate.wait(Who::Forwarder, PATIENCE) {
             Ok(_turn) => self.parts.store.settle(&batch, now_ms(), Some(purge)),
-            Err(_) => {
-                self.storage = Storage::Busy;
-                return self.dispatcher.not_written(batch);
-            }
+            Err(_) => Err(Error::Busy(crate::store::busy())),
         };
         match written {
             Ok(settled) => {
@@ -351,7 +367,7 @@ impl<'p> Run<'p> {
             }
             Err(error) => {
                 self.trouble(&error);
-                self.dispatcher.not_written(batch);
+                self.dispatcher.not_written(batch, matches!(error, Error::Busy(_)));
             }
         }
     }
@@ -378,14 +394,8 @@ impl<'p> Run<'p> {
         // First what they may look at when they are told.
         self.publish(Role::Active);
         let (dispatcher, store) = (&self.dispatcher, &self.parts.store);
-        self.flushes.retain(|(target, done)| {
-            let pending = dispatcher
-                .settled_to(*target)
-                .is_none_or(|position| store.is_pending(position, *target).unwrap_or(true));
-            if !pending {
-                let _ = done.try_send(()); // the caller may have given up
-            }
-            pending
+        self.flushes.tell(|target| {
+            dispatcher.settled_to(target).is_none_or(|position| store.is_pending(position, target).unwrap_or(true))
         });
         self.dispatcher.hurry(!self.flushes.is_empty());
     }

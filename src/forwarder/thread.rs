@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::flushes::Flushes;
 use super::lock::ForwarderLock;
 use super::run::{Parts, Run};
 use super::{Command, Event};
 use crate::Error;
 use crate::error::chain;
-use crate::status::{Role, Storage};
+use crate::status::{LinkState, Role, Storage};
 
 /// How often a forwarder that stands by tries to become the active one.
 const TAKE_OVER_EVERY: Duration = Duration::from_secs(1);
@@ -47,6 +48,7 @@ fn live(database: PathBuf, mut parts: Parts, end: Sender<()>) {
     }
     shared.update(|view| {
         view.role = Role::Stopped;
+        view.link = LinkState::Connecting;
         view.progress = None;
     });
     // Dropping the broker may run an adapter's own code, and those who wait should know the end of that too.
@@ -60,13 +62,34 @@ fn live(database: PathBuf, mut parts: Parts, end: Sender<()>) {
 #[derive(Default)]
 struct Standing {
     paused: bool,
-    flushes: Vec<(i64, Sender<()>)>,
+    flushes: Flushes,
+    stopped: bool,
+}
+
+impl Standing {
+    /// Hears what came in.
+    fn listen(&mut self, parts: &Parts) {
+        let mut events = Vec::new();
+        parts.shared.mailbox.take_committed();
+        parts.shared.mailbox.take(&mut events);
+        for event in events {
+            match event {
+                Event::Command(Command::Stop { .. }) => self.stopped = true,
+                Event::Command(Command::Pause) => self.paused = true,
+                Event::Command(Command::Resume) => self.paused = false,
+                Event::Command(Command::Flush(flush)) => {
+                    // Not known how far it reaches: as far as it can, then.
+                    self.flushes.push(parts.store.newest().unwrap_or(i64::MAX), flush);
+                }
+                Event::Settled(..) | Event::Up(..) | Event::Alive(_) | Event::Down(..) | Event::TryNow => {}
+            }
+        }
+    }
 }
 
 /// Waits for the lock; `None` when it was told to stop first.
 fn stand_by(database: &std::path::Path, parts: &mut Parts) -> Option<(ForwarderLock, Standing)> {
     let mut standing = Standing::default();
-    let mut events = Vec::new();
     let mut next_try = Instant::now();
     // What the log was told last: it is told of changes, not of every try.
     let mut told = String::new();
@@ -95,42 +118,23 @@ fn stand_by(database: &std::path::Path, parts: &mut Parts) -> Option<(ForwarderL
         }
         let until = if standing.flushes.is_empty() { next_try } else { Instant::now() + parts.settings.poll_interval };
         let _ = parts.woken.recv_deadline(until.min(next_try));
-        parts.shared.mailbox.take_committed();
-        parts.shared.mailbox.take(&mut events);
-        for event in events.drain(..) {
-            match event {
-                Event::Command(Command::Stop(_)) => return None,
-                Event::Command(Command::Pause) => standing.paused = true,
-                Event::Command(Command::Resume) => standing.paused = false,
-                Event::Command(Command::Flush(done)) => {
-                    if let Ok(newest) = parts.store.newest() {
-                        standing.flushes.push((newest, done));
-                    }
-                }
-                Event::Settled(..) | Event::Up(..) | Event::Alive(_) | Event::Down(..) | Event::TryNow => {}
-            }
+        standing.listen(parts);
+        if standing.stopped {
+            return None;
         }
         // The other forwarder settles; this one sees it in the table.
         let store = &parts.store;
-        standing.flushes.retain(|(target, done)| {
-            let position = store.position().unwrap_or(0);
-            let pending = store.is_pending(position, *target).unwrap_or(true);
-            if !pending {
-                let _ = done.try_send(());
-            }
-            pending
-        });
+        let pending = |target| store.position().and_then(|from| store.is_pending(from, target)).unwrap_or(true);
+        standing.flushes.tell(pending);
     }
 }
 
 /// Forwards until told to stop. A database that cannot be read yet is tried again.
-fn forward(parts: &mut Parts, standing: Standing) {
-    let Standing { paused, flushes } = standing;
-    let mut events = Vec::new();
+fn forward(parts: &mut Parts, mut standing: Standing) {
     let mut told = String::new();
-    loop {
-        match Run::new(parts, paused) {
-            Ok(run) => return run.run(flushes),
+    while !standing.stopped {
+        match Run::new(parts, standing.paused) {
+            Ok(run) => return run.run(standing.flushes),
             Err(error) => {
                 let why = chain(&error);
                 if told != why {
@@ -141,10 +145,7 @@ fn forward(parts: &mut Parts, standing: Standing) {
             }
         }
         let _ = parts.woken.recv_deadline(Instant::now() + TAKE_OVER_EVERY);
-        parts.shared.mailbox.take(&mut events);
-        if events.drain(..).any(|event| matches!(event, Event::Command(Command::Stop(_)))) {
-            return;
-        }
+        standing.listen(parts);
     }
 }
 

@@ -70,7 +70,10 @@ impl Builder {
     }
 
     /// Is told of each message that is parked as FAILED, on the forwarder's thread, after it stands so in the table.
-    /// It should be quick, for nothing is forwarded meanwhile; a panic in it stops the forwarder.
+    /// It should be quick, for nothing is forwarded meanwhile; a panic in it stops the forwarder. After a crash at the
+    /// wrong moment it is not told: [`Outbox::failed`] is what counts. An [`Outbox`] kept in it is a clone that is never
+    /// dropped: then only [`Outbox::shutdown`] stops the forwarder, and neither that nor [`Outbox::flush`] can be called
+    /// in it, where they would wait for themselves.
     pub fn on_failed(mut self, tell: impl Fn(&FailedMessage) + Send + 'static) -> Self {
         self.on_failed = Some(Box::new(tell));
         self
@@ -93,7 +96,10 @@ impl Builder {
         let mut connection = store::connect(&self.path)?;
         on_connect(&mut connection)?;
         store::prepare(&mut connection, &self.path, self.settings.busy_timeout)?;
-        let path = connection.path().map_or(self.path, PathBuf::from);
+        let path = connection.path().map(PathBuf::from).ok_or_else(|| Error::Invalid {
+            field: "path of the database",
+            why: "is not UTF-8, in which SQLite tells a transaction's file by name: rename it".to_owned(),
+        })?;
         let pool = match self.pool {
             Some(pool) => pool,
             None => pool(&path, &self.settings, on_connect.clone()),
@@ -102,7 +108,7 @@ impl Builder {
         let (mailbox, woken) = Mailbox::new();
         let role = if self.broker.is_some() { Role::Standby } else { Role::Writer };
         let shared = Arc::new(Shared::new(mailbox, role));
-        let gate = Arc::new(Gate::new());
+        let gate = Arc::new(Gate::default());
         let check = self.broker.as_ref().and_then(|broker| broker.check());
         let ended = match self.broker {
             None => None,

@@ -16,13 +16,15 @@ use rusqlite::{ErrorCode, Transaction, TransactionBehavior};
 pub use builder::Builder;
 
 use crate::broker::{Broker, Check};
-use crate::forwarder::{Command, Event, Shared};
-use crate::gate::{Gate, NoTurn};
+use crate::forwarder::{Command, Event, Flush, Shared};
+use crate::gate::{Gate, NoTurn, Who};
 use crate::status::Status;
 use crate::{Error, Message, MessageId, Settings, store};
 
 /// What [`Drop`] grants the forwarder to come to a polite end.
 const DROP_PATIENCE: Duration = Duration::from_secs(1);
+/// More than this is no limit.
+const LONGEST_SHUTDOWN: Duration = Duration::from_secs(365 * 24 * 3600);
 /// The part of its time that a shutdown gives to acknowledgements; the rest is for writing them down.
 const SHUTDOWN_SHARE: f64 = 0.8;
 
@@ -71,11 +73,15 @@ impl Outbox {
     ///
     /// # Errors
     /// [`Error::Invalid`] and [`Error::Unacceptable`] for the message; [`Error::Snapshot`], [`Error::Busy`],
-    /// [`Error::DiskFull`], [`Error::OtherDatabase`] for the transaction; [`Error::Panicked`]. The message is then
-    /// not in the transaction, which can go on or be rolled back.
+    /// [`Error::DiskFull`], [`Error::RolledBack`], [`Error::Sqlite`], [`Error::OtherDatabase`] for the transaction; [`Error::Panicked`]. The message is then
+    /// not in the transaction. After `Invalid` and `Unacceptable` the transaction can go on; after an error of SQLite's
+    /// own it may be gone as a whole, and answers [`Error::RolledBack`]: leave it.
     pub fn enqueue(&self, transaction: &impl InTransaction, message: &Message) -> Result<MessageId, Error> {
         self.alive()?;
         let connection: &rusqlite::Connection = transaction;
+        if connection.is_autocommit() {
+            return Err(Error::RolledBack);
+        }
         let found = connection.path().unwrap_or_default();
         if Path::new(found) != self.inner.path {
             return Err(Error::OtherDatabase { expected: self.inner.path.clone(), found: found.into() });
@@ -109,14 +115,17 @@ impl Outbox {
     /// ```
     ///
     /// # Errors
-    /// What `work` answers; and [`Error::Nested`], [`Error::Busy`], [`Error::Pool`], [`Error::MaybeCommitted`],
-    /// [`Error::Panicked`].
+    /// What `work` answers; and [`Error::Nested`], [`Error::Busy`], [`Error::Pool`], [`Error::DiskFull`],
+    /// [`Error::RolledBack`], [`Error::MaybeCommitted`], [`Error::Panicked`].
     pub fn transaction<T, E: From<Error>>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T, E>) -> Result<T, E> {
         self.alive()?;
-        let turn = self.inner.gate.wait(self.inner.settings.busy_timeout).map_err(|no_turn| match no_turn {
-            NoTurn::Nested => Error::Nested,
-            NoTurn::TimedOut => Error::Busy(store::busy()),
-        })?;
+        let turn =
+            self.inner.gate.wait(Who::Application, self.inner.settings.busy_timeout).map_err(
+                |no_turn| match no_turn {
+                    NoTurn::Nested => Error::Nested,
+                    NoTurn::TimedOut => Error::Busy(store::busy()),
+                },
+            )?;
         let mut connection = self.connection()?;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(Error::from)?;
         let value = work(&transaction)?;
@@ -164,7 +173,7 @@ impl Outbox {
     pub fn flush(&self, timeout: Duration) -> Result<(), Error> {
         let until = Instant::now().checked_add(timeout);
         let (done, told) = bounded(1);
-        let ended = self.command(Command::Flush(done))?;
+        let ended = self.command(Command::Flush(Flush { done, until }))?;
         let timed_out = || Error::TimedOut { what: "flush", after: timeout };
         let waiting = until.map_or_else(never, at);
         select! {
@@ -211,10 +220,7 @@ impl Outbox {
     /// not answer: it is left behind. [`Error::Panicked`].
     pub fn shutdown(&self, timeout: Duration) -> Result<(), Error> {
         let Some(ended) = &self.inner.ended else { return Ok(()) };
-        let begun = Instant::now();
-        let politely = begun.checked_add(timeout.mul_f64(SHUTDOWN_SHARE)).unwrap_or(begun);
-        self.inner.shared.mailbox.post(Event::Command(Command::Stop(politely)));
-        let until = begun.checked_add(timeout).unwrap_or(begun);
+        let until = stop(&self.inner.shared, timeout);
         match ended.recv_deadline(until) {
             Err(RecvTimeoutError::Timeout) => Err(Error::TimedOut { what: "shutdown", after: timeout }),
             _ => self.alive(),
@@ -249,6 +255,9 @@ impl Outbox {
 }
 
 fn commit(transaction: Transaction<'_>) -> Result<(), Error> {
+    if transaction.is_autocommit() {
+        return Err(Error::RolledBack);
+    }
     transaction.commit().map_err(|error| match Error::from(error) {
         Error::Busy(error) => Error::Busy(error),
         // A deferred constraint of the application's: SQLite looked before it wrote anything.
@@ -260,12 +269,21 @@ fn commit(transaction: Transaction<'_>) -> Result<(), Error> {
     })
 }
 
+/// Tells the forwarder to come to its end: by when it should have.
+fn stop(shared: &Shared, timeout: Duration) -> Instant {
+    // `Duration::MAX` is a way to say "however long it takes".
+    let timeout = timeout.min(LONGEST_SHUTDOWN);
+    let now = Instant::now();
+    let (politely, until) = (now + timeout.mul_f64(SHUTDOWN_SHARE), now + timeout);
+    shared.mailbox.post(Event::Command(Command::Stop { politely, until }));
+    until
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
         if let Some(ended) = &self.ended {
-            let politely = Instant::now() + DROP_PATIENCE.mul_f64(SHUTDOWN_SHARE);
-            self.shared.mailbox.post(Event::Command(Command::Stop(politely)));
-            if ended.recv_timeout(DROP_PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            let until = stop(&self.shared, DROP_PATIENCE);
+            if ended.recv_deadline(until) == Err(RecvTimeoutError::Timeout) {
                 log::warn!("the forwarder is still busy after {DROP_PATIENCE:?}: left behind");
             }
         }

@@ -52,10 +52,12 @@ impl Store {
         let waiting: i64 = self.conn.query_row("PRAGMA main.wal_checkpoint(NOOP)", [], |row| {
             Ok(row.get::<_, i64>(1)? - row.get::<_, i64>(2)?)
         })?;
-        if waiting >= CHECKPOINT_FRAMES {
-            self.conn.query_row("PRAGMA main.wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
-        }
-        Ok(())
+        if waiting >= CHECKPOINT_FRAMES { self.checkpoint_now() } else { Ok(()) }
+    }
+
+    /// Moves it, however short it is: the next commit can then begin it anew, and needs no more space.
+    pub fn checkpoint_now(&self) -> Result<(), Error> {
+        Ok(self.conn.query_row("PRAGMA main.wal_checkpoint(PASSIVE)", [], |_| Ok(()))?)
     }
 
     /// Whether anybody else has committed since the last time this was asked.

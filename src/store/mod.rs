@@ -42,13 +42,15 @@ pub(crate) struct Store {
     conn: Connection,
     data_version: i64,
     purge: purge::Cursor,
+    /// Settlements before purging is tried again, after it failed.
+    purge_rests: u32,
 }
 
 impl Store {
     /// Takes over a connection to a [prepared](prepare) database.
     pub fn new(conn: Connection) -> Result<Self, Error> {
         configure(&conn, Role::Forwarder)?;
-        let mut store = Store { conn, data_version: 0, purge: purge::Cursor::default() };
+        let mut store = Store { conn, data_version: 0, purge: purge::Cursor::default(), purge_rests: 0 };
         store.changed()?;
         Ok(store)
     }

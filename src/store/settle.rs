@@ -72,6 +72,9 @@ const MEND: &str = "
         AND typeof(coalesce(response_topic, '')) = 'text' AND typeof(coalesce(correlation_data, x'')) = 'blob'
         AND typeof(coalesce(headers, '')) = 'text')";
 
+/// Settlements for which a purge that failed is left alone.
+const PURGE_RESTS: u32 = 1_000;
+
 /// What a settling transaction did, beside what it was asked.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Settled {
@@ -86,14 +89,35 @@ impl Store {
     /// deleted meanwhile are left as they are.
     pub fn settle(&mut self, batch: &Batch, now_ms: i64, purge: Option<Purge>) -> Result<Settled, Error> {
         if !batch.synced {
-            return self.write(batch, now_ms, purge);
+            return self.write_or_make_room(batch, now_ms, purge);
         }
         self.conn.pragma_update(Some("main"), "synchronous", "FULL")?;
-        let settled = self.write(batch, now_ms, purge);
+        let settled = self.write_or_make_room(batch, now_ms, purge);
         if let Err(e) = self.conn.pragma_update(Some("main"), "synchronous", "NORMAL") {
             debug!("commits go on being synced: {e}"); // slower, not wrong
         }
         settled
+    }
+
+    /// Nothing that is not settling itself may keep it from being done: not a purge that meets a damaged page or the
+    /// application's foreign keys, and not a log that could be begun anew.
+    fn write_or_make_room(&mut self, batch: &Batch, now_ms: i64, purge: Option<Purge>) -> Result<Settled, Error> {
+        let rests = self.purge_rests > 0;
+        self.purge_rests = self.purge_rests.saturating_sub(1);
+        let purge = purge.filter(|_| !rests);
+        match self.write(batch, now_ms, purge) {
+            Err(Error::DiskFull(_)) => {
+                self.checkpoint_now()?;
+                self.write(batch, now_ms, None)
+            }
+            Err(error) if purge.is_some() && !matches!(error, Error::Busy(_)) => {
+                let settled = self.write(batch, now_ms, None)?;
+                self.purge_rests = PURGE_RESTS;
+                warn!("SENT rows cannot be purged for now: {error}");
+                Ok(settled)
+            }
+            result => result,
+        }
     }
 
     fn write(&mut self, batch: &Batch, now_ms: i64, purge: Option<Purge>) -> Result<Settled, Error> {

@@ -5,6 +5,11 @@ use std::time::Duration;
 
 use crate::store::{Batch, Fate, Settlement};
 
+/// The rest after a write that others were in the way of.
+const SOON: Duration = Duration::from_millis(100);
+/// The rest after a write that failed; it doubles with each, up to 32 times.
+const FIRST_REST: Duration = Duration::from_millis(100);
+
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub(crate) struct Ledger {
     entries: Vec<Settlement>,
@@ -16,6 +21,8 @@ pub(crate) struct Ledger {
     stale: usize,
     /// Rows that wait by these entries and do not in the table, less those that wait in the table and are settled here.
     hidden: i64,
+    /// The three of them for what is being written.
+    in_writing: (usize, usize, i64),
     /// After a failed write: not before then.
     not_before: Duration,
     /// Failed writes in a row.
@@ -78,9 +85,7 @@ impl Ledger {
 
     /// Takes everything out, to be written.
     pub fn take(&mut self) -> Batch {
-        self.marks = 0;
-        self.stale = 0;
-        self.hidden = 0;
+        self.in_writing = (mem::take(&mut self.marks), mem::take(&mut self.stale), mem::take(&mut self.hidden));
         Batch { settlements: mem::take(&mut self.entries), ..Batch::default() }
     }
 
@@ -88,13 +93,24 @@ impl Ledger {
         self.failures = 0;
     }
 
-    /// Puts back what could not be written, before what was decided since.
-    pub fn put_back(&mut self, now: Duration, batch: Batch) {
+    /// Puts back what could not be written, before what was decided since. `soon`: it is only a matter of a moment.
+    pub fn put_back(&mut self, now: Duration, batch: Batch, soon: bool) {
         let later = mem::replace(&mut self.entries, batch.settlements);
         self.entries.extend(later);
-        self.marks = self.entries.iter().filter(|e| matches!(e.fate, Fate::Held { .. } | Fate::Waiting { .. })).count();
-        self.stale = self.entries.len(); // which of them, is no longer known; a write before each look is merely slow
-        self.failures = self.failures.saturating_add(1);
-        self.not_before = now + Duration::from_millis(100 << self.failures.min(5));
+        let (marks, stale, hidden) = mem::take(&mut self.in_writing);
+        self.marks += marks;
+        self.stale += stale;
+        self.hidden += hidden;
+        if soon {
+            self.not_before = now + SOON;
+        } else {
+            self.failures = self.failures.saturating_add(1);
+            self.not_before = now + FIRST_REST.saturating_mul(1 << self.failures.min(5));
+        }
+    }
+
+    /// There is no time to rest after a failure.
+    pub fn may_write_now(&mut self, now: Duration) {
+        self.not_before = self.not_before.min(now);
     }
 }

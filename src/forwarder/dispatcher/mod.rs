@@ -117,8 +117,17 @@ pub(crate) struct Dispatcher {
     paused: bool,
     /// Write as soon as nothing is in flight: somebody waits for it.
     hurry: bool,
-    stopping: Option<Duration>,
+    stopping: Option<Stopping>,
     stopped: bool,
+}
+
+/// When it is to come to its end.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct Stopping {
+    /// Acknowledgements are awaited until then.
+    politely: Duration,
+    /// What came is written down until then.
+    until: Duration,
 }
 
 /// Where the search for rows that wait by themselves stands.
@@ -189,9 +198,9 @@ impl Dispatcher {
         if let Some(batch) = self.write_due() {
             return Action::Write(batch);
         }
-        if let Some(until) = self.stopping.filter(|_| self.is_down()) {
+        if let Some(stopping) = self.stopping.filter(|_| self.is_down()) {
             // What cannot be written by then is sent once more after the next start.
-            if self.is_settled() || self.now >= until {
+            if self.is_settled() || self.now >= stopping.until {
                 self.stopped = true;
                 return Action::Stop;
             }
@@ -289,9 +298,10 @@ impl Dispatcher {
     }
 
     /// The batch is not committed, as far as anybody knows.
-    pub fn not_written(&mut self, batch: Batch) {
+    /// `busy`: only because others write.
+    pub fn not_written(&mut self, batch: Batch, busy: bool) {
         self.barrier = None;
-        self.ledger.put_back(self.now, batch);
+        self.ledger.put_back(self.now, batch, busy || self.stopping.is_some());
     }
 
     /// The adapter announced that the session stands.
@@ -342,9 +352,11 @@ impl Dispatcher {
         self.hurry = hurry;
     }
 
-    /// Come to an end: until then acknowledgements are awaited.
-    pub fn stop(&mut self, until: Duration) {
-        self.stopping = Some(self.stopping.map_or(until, |earlier| earlier.min(until)));
+    /// Come to an end: acknowledgements are awaited until the first time, and written down until the second.
+    pub fn stop(&mut self, politely: Duration, until: Duration) {
+        let earlier = self.stopping.unwrap_or(Stopping { politely, until });
+        self.stopping = Some(Stopping { politely: politely.min(earlier.politely), until: until.min(earlier.until) });
+        self.ledger.may_write_now(self.now);
     }
 
     /// Where the table alone can tell whether anything up to `target` is pending: every row up to the position that
@@ -363,7 +375,13 @@ impl Dispatcher {
             }
             Session::Down { .. } => None,
             Session::Connecting { .. } | Session::Up { .. } if leaving => {
-                let until = self.stopping.unwrap_or(self.now + POLITE);
+                let until = self.stopping.map_or(self.now + POLITE, |stopping| stopping.politely);
+                self.sessions.state = Session::Closing { until };
+                Some(Action::Disconnect(until))
+            }
+            // Paused, and now there is less time than that.
+            Session::Closing { until } if self.stopping.is_some_and(|stopping| stopping.politely < until) => {
+                let until = self.stopping.map_or(until, |stopping| stopping.politely);
                 self.sessions.state = Session::Closing { until };
                 Some(Action::Disconnect(until))
             }
@@ -454,7 +472,7 @@ impl Dispatcher {
     }
 
     /// Whether the table knows everything that is known here.
-    fn is_settled(&self) -> bool {
+    pub fn is_settled(&self) -> bool {
         self.ledger.is_empty() && self.position() <= self.stored
     }
 
@@ -488,7 +506,7 @@ impl Dispatcher {
     /// The next moment at which something happens by itself.
     fn next_time(&self) -> Option<Duration> {
         let up = matches!(self.sessions.state, Session::Up { .. });
-        let mut times = vec![self.ledger.due(self.rules.settle_after), self.stopping];
+        let mut times = vec![self.ledger.due(self.rules.settle_after), self.stopping.map(|stopping| stopping.until)];
         match self.sessions.state {
             Session::Down { .. } if self.paused || self.stopping.is_some() => {}
             _ => times.push(self.sessions.deadline()),

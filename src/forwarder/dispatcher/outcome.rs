@@ -36,6 +36,7 @@ impl Dispatcher {
 
     /// The message in flight is settled one way or the other: nothing waits for it any more.
     fn let_go(&mut self, item: &Item) {
+        self.sessions.proven();
         self.suspects.answered(self.now);
         self.suspects.forget(self.now, item.row.id);
         self.release(&item.row);
@@ -43,7 +44,6 @@ impl Dispatcher {
 
     fn acknowledged(&mut self, item: Item) {
         self.let_go(&item);
-        self.sessions.proven();
         self.topics.acknowledged();
         self.returned.settled();
         self.ledger.push(self.now, item.row.id, Fate::Sent, !item.fresh);

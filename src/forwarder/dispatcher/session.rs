@@ -52,15 +52,18 @@ pub(crate) struct Sessions {
     /// Whether the broker did not want the last one.
     pub refused: bool,
     failures: u32,
+    /// Whether the present one settled anything.
+    proven: bool,
 }
 
 impl Sessions {
     pub fn new() -> Self {
         let state = Session::Down { until: Duration::ZERO };
-        Sessions { state, number: 0, ups: 0, refused: false, failures: 0 }
+        Sessions { state, number: 0, ups: 0, refused: false, failures: 0, proven: false }
     }
 
     pub fn begin(&mut self, now: Duration) -> u64 {
+        self.proven = false;
         self.number += 1;
         self.state = Session::Connecting { since: now };
         self.number
@@ -75,6 +78,7 @@ impl Sessions {
 
     /// It does what it is for.
     pub fn proven(&mut self) {
+        self.proven = true;
         self.failures = 0;
     }
 
@@ -83,8 +87,7 @@ impl Sessions {
             self.failures = 0;
         }
         let asked_for = matches!(self.state, Session::Closing { .. });
-        let proven = self.failures == 0 && matches!(self.state, Session::Up { .. });
-        let wait = if asked_for || proven && ending == Ending::Recycled {
+        let wait = if asked_for || self.proven && ending == Ending::Recycled {
             Duration::ZERO
         } else {
             self.failures = self.failures.saturating_add(1);

@@ -324,7 +324,8 @@ impl Run {
                     if self.chance.once_in(4) {
                         self.table.settle(&batch);
                     }
-                    self.dispatcher.not_written(batch);
+                    let busy = self.chance.percent(50);
+                    self.dispatcher.not_written(batch, busy);
                 } else {
                     self.table.settle(&batch);
                     self.checks.written(&batch);
@@ -410,7 +411,7 @@ impl Run {
             }
             Deed::Stop => {
                 let until = self.now - self.born + self.chance.millis(0, 3_000);
-                self.dispatcher.stop(until);
+                self.dispatcher.stop(until, until + Duration::from_millis(500));
             }
             Deed::End => {
                 self.faulty = false;
