@@ -27,6 +27,9 @@ const DROP_PATIENCE: Duration = Duration::from_secs(1);
 const LONGEST_SHUTDOWN: Duration = Duration::from_secs(365 * 24 * 3600);
 /// The part of its time that a shutdown gives to acknowledgements; the rest is for writing them down.
 const SHUTDOWN_SHARE: f64 = 0.8;
+/// What the last try to write them may take beyond that, and the part of the time that it takes at most.
+const LAST_TRY: Duration = Duration::from_millis(200);
+const LAST_TRY_SHARE: f64 = 0.15;
 
 /// The outbox of one database: what an application opens once, clones, and hands to whoever writes.
 ///
@@ -274,9 +277,10 @@ fn stop(shared: &Shared, timeout: Duration) -> Instant {
     // `Duration::MAX` is a way to say "however long it takes".
     let timeout = timeout.min(LONGEST_SHUTDOWN);
     let now = Instant::now();
-    let (politely, until) = (now + timeout.mul_f64(SHUTDOWN_SHARE), now + timeout);
+    let politely = now + timeout.mul_f64(SHUTDOWN_SHARE);
+    let until = now + timeout - LAST_TRY.min(timeout.mul_f64(LAST_TRY_SHARE));
     shared.mailbox.post(Event::Command(Command::Stop { politely, until }));
-    until
+    now + timeout
 }
 
 impl Drop for Inner {
