@@ -5,9 +5,12 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::{Duration, Instant};
 
+use edge_outbox::broker::in_process::Unsubscribed;
 use edge_outbox::broker::{InProcess, Refusal, Verdict};
 use edge_outbox::rusqlite::Connection;
 use edge_outbox::{DUPLICATE_HEADER, Error, LinkState, Message, Outbox, Role, Settings};
@@ -593,4 +596,55 @@ fn a_killed_process_loses_nothing_and_its_messages_in_flight_come_marked() {
     }
     outbox.flush(SOON).unwrap();
     assert_eq!(value::<i64>(&device.sql(), "SELECT count(*) FROM outbox WHERE status = 'SENT'", []), 10);
+}
+
+#[test]
+fn writers_that_never_rest_do_not_keep_the_forwarder_from_settling() {
+    let device = Device::new();
+    let outbox = device.open(InProcess::builder().unsubscribed(Unsubscribed::Acknowledge).build());
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let writers = [(); 2].map(|()| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    enqueue(&outbox, [Message::text("t", "p")]);
+                }
+            })
+        });
+        wait_for_stats(&outbox, "2,000 sent beside the writers", |stats| stats.sent >= 2_000);
+        done.store(true, Ordering::Relaxed);
+        writers.into_iter().for_each(|writer| writer.join().unwrap());
+    });
+    outbox.flush(SOON).unwrap();
+}
+
+#[test]
+fn a_purge_that_the_applications_foreign_keys_forbid_does_not_keep_messages_from_being_sent() {
+    let device = Device::new();
+    let (broker, everything) = broker();
+    let settings = Settings { retention: Duration::ZERO, ..quick() };
+    let outbox = Outbox::builder(device.database())
+        .settings(settings)
+        .broker(broker)
+        .on_connect(|connection| connection.execute_batch("PRAGMA foreign_keys = ON"))
+        .open()
+        .unwrap();
+    outbox
+        .transaction(|tx| -> Result<(), Error> {
+            tx.execute_batch(
+                "CREATE TABLE note (message INTEGER REFERENCES outbox (id) DEFERRABLE INITIALLY DEFERRED)",
+            )?;
+            for number in 0..400 {
+                let id = outbox.enqueue(tx, &Message::text("t", number.to_string()))?;
+                tx.execute("INSERT INTO note VALUES (?1)", [id.row()])?;
+            }
+            Ok(())
+        })
+        .unwrap();
+    (0..400).for_each(|number| assert_eq!(take(&everything), number.to_string()));
+    outbox.flush(SOON).unwrap();
+    enqueue(&outbox, [Message::text("t", "one more")]);
+    assert_eq!(take(&everything), "one more");
+    outbox.flush(SOON).unwrap();
+    assert_eq!(value::<i64>(&device.sql(), "SELECT count(*) FROM outbox WHERE status = 'SENT'", []), 401);
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use edge_outbox::broker::in_process::Unsubscribed;
 use edge_outbox::broker::{Broker, Delivery, InProcess, Limits, Link, Refusal, Verdict};
 use edge_outbox::rusqlite::TransactionBehavior;
-use edge_outbox::{Error, Message, Outbox, Role, Settings, Storage};
+use edge_outbox::{Error, LinkState, Message, Outbox, Role, Settings, Storage};
 
 use crate::child::{Child, say, wait_for_cue};
 use crate::device::{
@@ -416,4 +416,50 @@ fn a_process_killed_in_a_transaction_leaves_what_it_had_committed_and_no_more() 
     assert_eq!([take(&everything), take(&everything)], ["committed", "after"]);
     outbox.flush(SOON).unwrap();
     assert_eq!(broker.counts().received, 2);
+}
+
+#[test]
+fn a_shutdown_after_a_pause_keeps_its_own_time() {
+    let device = Device::new();
+    let (broker, everything) = broker();
+    let outbox = device.open(broker);
+    enqueue(&outbox, [Message::text("t", "p")]);
+    let held = next(&everything);
+    outbox.pause().unwrap();
+    wait_for_status(&outbox, "the pause", |status| status.link == LinkState::Paused);
+    let begun = Instant::now();
+    outbox.shutdown(Duration::from_secs(1)).unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(1) + SLACK, "{:?}", begun.elapsed());
+    drop(held);
+}
+
+#[test]
+fn a_shutdown_without_a_limit_waits_for_what_is_in_flight() {
+    let device = Device::new();
+    let (broker, everything) = broker();
+    let outbox = device.open(broker);
+    enqueue(&outbox, [Message::text("t", "p")]);
+    let held = next(&everything);
+    thread::scope(|scope| {
+        let ends = scope.spawn(|| outbox.shutdown(Duration::MAX));
+        held.acknowledge();
+        ends.join().unwrap().unwrap();
+    });
+    assert_eq!(status_of(&device.sql(), 1), "SENT");
+}
+
+#[test]
+fn a_thousand_flushes_that_were_given_up_are_forgotten() {
+    let device = Device::new();
+    let broker = InProcess::new();
+    broker.go_offline();
+    let outbox = device.open(broker.clone());
+    enqueue(&outbox, [Message::text("t", "p")]);
+    for _ in 0..1_000 {
+        assert!(matches!(outbox.flush(Duration::ZERO), Err(Error::TimedOut { .. })));
+    }
+    let everything = broker.subscribe("#").unwrap();
+    broker.go_online();
+    assert_eq!(take(&everything), "p");
+    outbox.flush(SOON).unwrap();
 }

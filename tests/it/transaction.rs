@@ -377,3 +377,19 @@ fn a_commit_that_the_applications_own_constraint_forbids_wrote_nothing_and_says_
     assert_readings_and_messages(&device, 0, 0);
     enqueue(&outbox, [Message::text("t", "p")]);
 }
+
+#[test]
+fn a_transaction_that_sqlite_rolled_back_takes_no_message_and_says_so_at_its_end() {
+    let device = Device::new();
+    let outbox = program(&device);
+    // What SQLite does by itself after a full disk or an I/O error.
+    let answer = outbox.transaction(|tx| -> Result<(), Error> {
+        tx.execute("INSERT INTO reading (value) VALUES (1)", [])?;
+        tx.execute_batch("ROLLBACK")?;
+        let enqueued = outbox.enqueue(tx, &Message::text("reading", "alone"));
+        assert!(matches!(enqueued, Err(Error::RolledBack)), "{enqueued:?}");
+        Ok(())
+    });
+    assert!(matches!(answer, Err(Error::RolledBack)), "{answer:?}");
+    assert_readings_and_messages(&device, 0, 0);
+}

@@ -110,3 +110,24 @@ impl Sessions {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_that_wants_a_fresh_one_gets_it_at_once_only_if_it_settled_something() {
+        let backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(60) };
+        let (mut sessions, mut dice, now) = (Sessions::new(), Dice::seeded(1), Duration::from_secs(9));
+        for settles in [true, false, true] {
+            sessions.begin(now);
+            sessions.state = Session::Up { since: now, limits: Limits::UNLIMITED };
+            if settles {
+                sessions.proven();
+            }
+            sessions.end(now, Ending::Recycled, backoff, &mut dice);
+            let Session::Down { until } = sessions.state else { panic!("{:?}", sessions.state) };
+            assert_eq!(until == now, settles);
+        }
+    }
+}
