@@ -13,6 +13,7 @@
 //!                    └───────────────┴──► its lane is closed: held, in the table
 //! ```
 
+mod conduct;
 mod dice;
 mod flight;
 mod lanes;
@@ -43,7 +44,7 @@ use returned::Returned;
 pub(crate) use rules::Rules;
 use session::Sessions;
 pub(crate) use session::{Ending, Session};
-use suspects::{Judgement, Suspects};
+use suspects::Suspects;
 use topics::Topics;
 
 use crate::broker::Limits;
@@ -364,83 +365,6 @@ impl Dispatcher {
     pub fn settled_to(&self, target: i64) -> Option<i64> {
         let position = self.position();
         (self.ledger.is_empty() && position >= target.min(self.cursor)).then_some(position)
-    }
-
-    /// Begins, gives up and ends sessions.
-    fn keep_session(&mut self) -> Option<Action> {
-        let leaving = self.paused || self.stopping.is_some();
-        match self.sessions.state {
-            Session::Down { until, .. } if self.now >= until && !leaving => {
-                Some(Action::Connect(self.sessions.begin(self.now)))
-            }
-            Session::Down { .. } => None,
-            Session::Connecting { .. } | Session::Up { .. } if leaving => {
-                let until = self.stopping.map_or(self.now + POLITE, |stopping| stopping.politely);
-                self.sessions.state = Session::Closing { until };
-                Some(Action::Disconnect(until))
-            }
-            // Paused, and now there is less time than that.
-            Session::Closing { until } if self.stopping.is_some_and(|stopping| stopping.politely < until) => {
-                let until = self.stopping.map_or(until, |stopping| stopping.politely);
-                self.sessions.state = Session::Closing { until };
-                Some(Action::Disconnect(until))
-            }
-            Session::Connecting { .. } | Session::Closing { .. } => {
-                let overdue = self.sessions.deadline().is_some_and(|deadline| self.now >= deadline);
-                overdue.then(|| self.give_up())
-            }
-            Session::Up { .. } => {
-                let overdue = self.flight.deadline().is_some_and(|deadline| self.now >= deadline);
-                overdue.then(|| self.give_up())
-            }
-        }
-    }
-
-    fn give_up(&mut self) -> Action {
-        self.end_session(Ending::Unreachable);
-        Action::Disconnect(self.now)
-    }
-
-    fn end_session(&mut self, ending: Ending) {
-        let stood = matches!(self.sessions.state, Session::Up { .. });
-        self.sessions.end(self.now, ending, self.rules.reconnect, &mut self.dice);
-        let in_flight = self.flight.open();
-        let oldest = self.flight.oldest().into_iter().chain(self.returned.end()).min().map(|(_, id, sent)| (id, sent));
-        for mut item in self.flight.end().collect::<Vec<_>>() {
-            item.sent_before = true;
-            self.topics.probe_over(&item.row.topic, item.row.id);
-            if !self.suspects.contains(item.row.id) {
-                self.release(&item.row);
-                self.resend.insert(item.row.id, item);
-            }
-        }
-        if !stood || ending == Ending::Recycled {
-            return;
-        }
-        self.suspects.take_care(in_flight);
-        match self.suspects.session_ended(self.now, oldest, self.rules.bounds.suspects) {
-            Judgement::Nothing => {}
-            Judgement::Suspect(id) => {
-                if let Some(item) = self.resend.remove(&id) {
-                    self.occupy(&item.row);
-                    self.suspects.set_aside(item);
-                }
-            }
-            Judgement::Guilty(id) => {
-                let reason = "the broker ended the session each of the four times that this message was sent alone";
-                if let Some(item) = self.suspects.forget(self.now, id) {
-                    self.release(&item.row);
-                    self.park(&item, reason.to_owned());
-                    self.lane_goes_on(&item);
-                }
-            }
-            Judgement::Cleared(items) => {
-                for item in items {
-                    self.release(&item.row);
-                    self.resend.insert(item.row.id, item);
-                }
-            }
-        }
     }
 
     fn may_send(&self) -> bool {
