@@ -104,19 +104,22 @@ mod tests {
     }
 
     #[test]
-    fn the_forwarder_gets_its_turn_from_a_writer_that_never_rests() {
+    fn the_forwarder_goes_before_a_writer_that_asks_again_at_once() {
         let gate = Gate::default();
-        let done = std::sync::atomic::AtomicBool::new(false);
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                while !done.load(std::sync::atomic::Ordering::Relaxed) {
-                    drop(gate.wait(Who::Application, LONG));
+        for _ in 0..1_000 {
+            let turn = gate.wait(Who::Application, LONG);
+            thread::scope(|scope| {
+                let forwarder = scope.spawn(|| gate.wait(Who::Forwarder, LONG).map(drop));
+                while !gate.lock().right_of_way {
+                    thread::yield_now();
                 }
+                drop(turn);
+                // Nobody else passes before the forwarder has had its turn.
+                let again = gate.wait(Who::Application, LONG);
+                assert!(again.is_ok() && !gate.lock().right_of_way);
+                drop(again);
+                assert_eq!(forwarder.join().expect("no panic"), Ok(()));
             });
-            for _ in 0..1_000 {
-                assert!(gate.wait(Who::Forwarder, LONG).is_ok());
-            }
-            done.store(true, std::sync::atomic::Ordering::Relaxed);
-        });
+        }
     }
 }

@@ -29,3 +29,42 @@ impl Flushes {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crossbeam_channel::{Receiver, bounded};
+
+    use super::*;
+
+    fn flush(until: Option<Instant>) -> (Flush, Receiver<()>) {
+        let (done, told) = bounded(1);
+        (Flush { done, until }, told)
+    }
+
+    #[test]
+    fn callers_that_gave_up_are_forgotten_although_their_messages_are_pending() {
+        let mut flushes = Flushes::default();
+        for _ in 0..1_000 {
+            flushes.push(1, flush(Some(Instant::now())).0);
+        }
+        flushes.tell(|_| true);
+        assert!(flushes.is_empty());
+    }
+
+    #[test]
+    fn callers_are_told_as_far_as_nothing_is_pending_and_the_others_wait() {
+        let mut flushes = Flushes::default();
+        let later = Instant::now() + Duration::from_secs(3600);
+        let (first, first_told) = flush(None);
+        let (second, second_told) = flush(Some(later));
+        flushes.push(5, first);
+        flushes.push(9, second);
+        flushes.tell(|target| target > 5);
+        assert!(first_told.try_recv().is_ok() && second_told.try_recv().is_err());
+        assert!(!flushes.is_empty());
+        flushes.tell(|_| false);
+        assert!(second_told.try_recv().is_ok() && flushes.is_empty());
+    }
+}

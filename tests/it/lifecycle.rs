@@ -447,19 +447,3 @@ fn a_shutdown_without_a_limit_waits_for_what_is_in_flight() {
     });
     assert_eq!(status_of(&device.sql(), 1), "SENT");
 }
-
-#[test]
-fn a_thousand_flushes_that_were_given_up_are_forgotten() {
-    let device = Device::new();
-    let broker = InProcess::new();
-    broker.go_offline();
-    let outbox = device.open(broker.clone());
-    enqueue(&outbox, [Message::text("t", "p")]);
-    for _ in 0..1_000 {
-        assert!(matches!(outbox.flush(Duration::ZERO), Err(Error::TimedOut { .. })));
-    }
-    let everything = broker.subscribe("#").unwrap();
-    broker.go_online();
-    assert_eq!(take(&everything), "p");
-    outbox.flush(SOON).unwrap();
-}

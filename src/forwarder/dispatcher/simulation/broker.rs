@@ -154,7 +154,7 @@ impl Broker {
     }
 
     /// A message arrives, and the broker makes up its mind.
-    #[allow(clippy::too_many_arguments)]
+    #[allow(clippy::too_many_arguments, reason = "a message meets everything that the model has")]
     pub fn arrives(
         &mut self,
         now: Duration,
