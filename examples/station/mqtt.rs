@@ -22,16 +22,16 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 pub fn route(url: &str, run: &str) -> Result<Route, Failure> {
     let direct = MqttSettings::from_url(url)?;
-    let name = format!("mqtt://{}:{}, through a cable that can be cut", direct.host, direct.port);
+    let name = format!("mqtt://{}:{}, through a cable that can be cut", direct.host, direct.port());
     let far_end = listen(&direct, run)?;
-    let cable = Cable::lay(&direct.host, direct.port)?;
-    let cabled = MqttSettings { host: Ipv4Addr::LOCALHOST.to_string(), port: cable.port, ..direct };
+    let cable = Cable::lay(&direct.host, direct.port())?;
+    let cabled = MqttSettings { host: Ipv4Addr::LOCALHOST.to_string(), port: Some(cable.port), ..direct };
     Ok(Route { name, broker: Box::new(Mqtt::new(cabled)?), link: Box::new(cable), far_end })
 }
 
 /// Subscribes to all that this run sends; when it returns, the broker knows.
 fn listen(broker: &MqttSettings, run: &str) -> Result<Receiver<Arrived>, Failure> {
-    let mut options = MqttOptions::new(format!("station{run}"), host(&broker.host), broker.port);
+    let mut options = MqttOptions::new(format!("station{run}"), host(&broker.host), broker.port());
     if let (Some(user), Some(password)) = (&broker.user, &broker.password) {
         options.set_credentials(user, password);
     }
@@ -57,8 +57,8 @@ fn listen(broker: &MqttSettings, run: &str) -> Result<Receiver<Arrived>, Failure
     });
     match subscribed.recv_timeout(PATIENCE) {
         Ok(Ok(())) => Ok(far_end),
-        Ok(Err(why)) => Err(format!("no broker to listen to at {}:{}: {why}", broker.host, broker.port).into()),
-        Err(_) => Err(format!("{}:{} gave no answer within {PATIENCE:?}", broker.host, broker.port).into()),
+        Ok(Err(why)) => Err(format!("no broker to listen to at {}:{}: {why}", broker.host, broker.port()).into()),
+        Err(_) => Err(format!("{}:{} gave no answer within {PATIENCE:?}", broker.host, broker.port()).into()),
     }
 }
 

@@ -18,7 +18,7 @@ use self::mailbox::{Event, Mailbox, Outcome, Ticket};
 use crate::message::{Message, MessageId};
 
 #[cfg(feature = "mqtt")]
-pub use self::mqtt::{Mqtt, MqttSettings};
+pub use self::mqtt::{LastWill, Mqtt, MqttSettings, Protocol, TlsSettings};
 
 /// Carries messages to where they go: one session at a time.
 ///

@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use self::inbox::Inbox;
-pub use self::settings::MqttSettings;
+pub use self::settings::{LastWill, MqttSettings, Protocol, TlsSettings};
 use super::{Broker, Check, Delivery, Link};
 use crate::Error;
 

@@ -35,7 +35,7 @@ pub(super) struct Plan {
 impl Plan {
     fn options(&self) -> MqttOptions {
         let settings = &self.settings;
-        let mut options = MqttOptions::new(self.client_id.clone(), settings.address_host(), settings.port);
+        let mut options = MqttOptions::new(self.client_id.clone(), settings.address_host(), settings.port());
         let mut network = NetworkOptions::new();
         network.set_tcp_nodelay(true);
         options
@@ -125,7 +125,7 @@ async fn session(plan: &Plan, inbox: &Inbox, link: &Link) -> Ended {
     }
     let limits = Limits { window: usize::from(terms.window), bytes: usize::MAX };
     let flight = Flight::new(terms.window);
-    log::debug!("MQTT session with {}:{} stands: {terms:?}", plan.settings.host, plan.settings.port);
+    log::debug!("MQTT session with {}:{} stands: {terms:?}", plan.settings.host, plan.settings.port());
     link.up(limits);
     let mut session = Session { client, inbox, link, terms, flight, queue: VecDeque::new(), until: None };
     match session.converse(&mut events).await {

@@ -5,12 +5,13 @@ use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::fs;
 use std::hash::{BuildHasher, Hasher};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
 
 use super::url;
-use crate::Error;
+use crate::{Error, QoS};
 
 /// Where an MQTT broker is, and how to speak with it.
 ///
@@ -29,8 +30,10 @@ pub struct MqttSettings {
     /// The broker's name or IP address, IPv6 with or without brackets. Resolved anew for each session. Defaults to
     /// `localhost`.
     pub host: String,
-    /// Its TCP port, 1 to 65,535. Defaults to 1883.
-    pub port: u16,
+    /// Its TCP port, 1 to 65,535. Defaults to none: 1883, or 8883 with TLS.
+    pub port: Option<u16>,
+    /// Which MQTT is spoken. Defaults to MQTT 5.
+    pub protocol: Protocol,
     /// The name under which the broker knows this client, 1 to 65,535 bytes. No two clients of a broker may have the
     /// same: they would throw each other out for ever.
     ///
@@ -41,8 +44,16 @@ pub struct MqttSettings {
     pub client_id: Option<String>,
     /// The user name, 1 to 65,535 bytes. Defaults to none.
     pub user: Option<String>,
-    /// Its password, 1 to 65,535 bytes. It goes over the wire in the clear. Defaults to none.
+    /// Its password, 1 to 65,535 bytes. Without TLS it goes over the wire in the clear. Defaults to none.
     pub password: Option<String>,
+    /// A file that holds the user name, read anew for each session. Defaults to none.
+    pub user_file: Option<PathBuf>,
+    /// A file that holds the password, read anew for each session. Defaults to none.
+    pub password_file: Option<PathBuf>,
+    /// Speaks TLS. Defaults to none: plain TCP.
+    pub tls: Option<TlsSettings>,
+    /// What the broker says in our name once the connection is lost without a good-bye. Defaults to none.
+    pub last_will: Option<LastWill>,
     /// How often a ping is sent, 5 s to 18 h; a broker may ask for another time. A broker that went away without a word
     /// is noticed after one to two times this. Defaults to 30 s.
     #[serde(with = "humantime_serde")]
@@ -59,14 +70,73 @@ impl Default for MqttSettings {
     fn default() -> Self {
         MqttSettings {
             host: "localhost".to_owned(),
-            port: 1883,
+            port: None,
+            protocol: Protocol::default(),
             client_id: None,
             user: None,
             password: None,
+            user_file: None,
+            password_file: None,
+            tls: None,
+            last_will: None,
             keep_alive: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(10),
             window: 256,
         }
+    }
+}
+
+/// Which MQTT is spoken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+pub enum Protocol {
+    /// MQTT 5: reasons for refusals, the broker's limits, headers, content type, expiry.
+    #[default]
+    #[serde(rename = "5")]
+    V5,
+    /// MQTT 3.1.1, for brokers that know no other: topic, payload, QoS and retain are all that goes over the wire.
+    #[serde(rename = "3.1.1")]
+    V311,
+}
+
+/// Whom to believe, and as whom to come. All files are PEM, and read anew for each session.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TlsSettings {
+    /// The authorities that the broker's certificate must come from. Defaults to none: the system's.
+    pub ca_file: Option<PathBuf>,
+    /// The client's certificate, behind it those between it and its authority. Defaults to none.
+    pub certificate_file: Option<PathBuf>,
+    /// The private key of the client's certificate. Defaults to none.
+    pub key_file: Option<PathBuf>,
+    /// The name or IP address that the broker's certificate must be for. Defaults to none: the host.
+    pub server_name: Option<String>,
+}
+
+/// What the broker says in our name once the connection is lost without a good-bye.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LastWill {
+    /// Where to: a topic name, as in [`Message::topic`](crate::Message::topic).
+    pub topic: String,
+    /// What it says, at most 65,535 bytes.
+    #[serde(default)]
+    pub payload: String,
+    /// With which quality of service. Defaults to [`QoS::AtLeastOnce`](crate::QoS::AtLeastOnce).
+    #[serde(default)]
+    pub qos: QoS,
+    /// Whether the broker keeps it as the topic's last message. Defaults to `false`.
+    #[serde(default)]
+    pub retain: bool,
+}
+
+impl fmt::Debug for LastWill {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LastWill")
+            .field("topic", &self.topic)
+            .field("payload", &format_args!("{} bytes", self.payload.len()))
+            .field("qos", &self.qos)
+            .field("retain", &self.retain)
+            .finish()
     }
 }
 
@@ -103,7 +173,7 @@ impl MqttSettings {
                     .to_owned(),
             );
         }
-        if self.port == 0 {
+        if self.port == Some(0) {
             wrong.push("port is 0; 1 to 65535 are allowed".to_owned());
         }
         // the texts themselves stay out of the words: they are for logs
@@ -133,6 +203,11 @@ impl MqttSettings {
         wrong
     }
 
+    /// The port that was set, or the one that is usual.
+    pub fn port(&self) -> u16 {
+        self.port.unwrap_or(if self.tls.is_some() { 8883 } else { 1883 })
+    }
+
     /// The host as it stands in front of `:port`.
     pub(super) fn address_host(&self) -> Cow<'_, str> {
         if self.host.contains(':') && !self.host.starts_with('[') {
@@ -150,9 +225,14 @@ impl fmt::Debug for MqttSettings {
         f.debug_struct("MqttSettings")
             .field("host", &self.host)
             .field("port", &self.port)
+            .field("protocol", &self.protocol)
             .field("client_id", &self.client_id)
             .field("user", &format_args!("{}", hidden(&self.user)))
             .field("password", &format_args!("{}", hidden(&self.password)))
+            .field("user_file", &self.user_file)
+            .field("password_file", &self.password_file)
+            .field("tls", &self.tls)
+            .field("last_will", &self.last_will)
             .field("keep_alive", &self.keep_alive)
             .field("connect_timeout", &self.connect_timeout)
             .field("window", &self.window)
@@ -186,13 +266,14 @@ mod tests {
         let settings = MqttSettings::from_url(url).unwrap();
         let expected = MqttSettings {
             host: "broker.example".to_owned(),
-            port: 1884,
+            port: Some(1884),
             client_id: Some("roof 1".to_owned()),
             user: Some("gate@way".to_owned()),
             password: Some("p:a/ss".to_owned()),
             keep_alive: Duration::from_secs(15),
             connect_timeout: Duration::from_secs(2),
             window: 20,
+            ..MqttSettings::default()
         };
         assert!(settings == expected, "{settings:?}");
         assert!(MqttSettings::from_url("mqtt://localhost").unwrap() == MqttSettings::default());
@@ -201,7 +282,7 @@ mod tests {
     #[test]
     fn an_ipv6_address_is_a_host_with_and_without_brackets() {
         let settings = MqttSettings::from_url("mqtt://[::1]:1884/").unwrap();
-        assert_eq!((settings.host.as_str(), settings.port), ("[::1]", 1884));
+        assert_eq!((settings.host.as_str(), settings.port), ("[::1]", Some(1884)));
         let bare = MqttSettings { host: "::1".to_owned(), ..MqttSettings::default() };
         assert_eq!(bare.address_host(), settings.address_host());
     }

@@ -21,7 +21,7 @@ use crate::{Message, MessageId};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn settings(port: u16) -> MqttSettings {
-    MqttSettings { host: "127.0.0.1".to_owned(), port, ..MqttSettings::default() }
+    MqttSettings { host: "127.0.0.1".to_owned(), port: Some(port), ..MqttSettings::default() }
 }
 
 /// What the forwarder is to an adapter, without any wit.

@@ -41,7 +41,7 @@ pub(super) fn parse(url: &str) -> (MqttSettings, Vec<String>) {
     settings.host = host.to_owned();
     if let Some(port) = port {
         match port.parse() {
-            Ok(port) => settings.port = port,
+            Ok(port) => settings.port = Some(port),
             Err(_) => wrong.push("the URL's port is not a number of 1 to 65535".to_owned()),
         }
     }
