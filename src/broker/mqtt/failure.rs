@@ -5,10 +5,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use rumqttc::v5::mqttbytes::Error as CodecError;
-use rumqttc::v5::mqttbytes::v5::{ConnectReturnCode, DisconnectReasonCode};
-use rumqttc::v5::{ConnectionError, StateError};
-
+use super::decode::Connack;
 use crate::broker::{Cause, Down};
 
 /// The error behind the end of an MQTT session. No text of it holds credentials or a payload.
@@ -34,16 +31,44 @@ pub(super) fn unreachable(words: impl Into<String>) -> Down {
     Down::Unreachable(Box::new(Failure { words: words.into(), source: None }))
 }
 
-fn refused(words: impl Into<String>) -> Down {
+pub(super) fn refused(words: impl Into<String>) -> Down {
     Down::Refused(Box::new(Failure { words: words.into(), source: None }))
 }
 
+fn caused(words: &str, source: impl StdError + Send + Sync + 'static) -> Down {
+    Down::Unreachable(Box::new(Failure { words: words.to_owned(), source: Some(Box::new(source)) }))
+}
+
 pub(super) fn no_thread(error: io::Error) -> Down {
-    caused("the session's thread could not be started", error)
+    caused("the session could not be started", error)
+}
+
+pub(super) fn no_connection(error: io::Error) -> Down {
+    caused("no connection to the broker", error)
 }
 
 pub(super) fn no_answer(within: Duration) -> Down {
     unreachable(format!("no session within {within:?}: the broker did not answer, or its name did not resolve"))
+}
+
+pub(super) fn broken(error: io::Error) -> Down {
+    caused("the connection to the broker broke", error)
+}
+
+pub(super) fn closed() -> Down {
+    unreachable("the broker closed the connection, and gave no reason")
+}
+
+pub(super) fn no_pong() -> Down {
+    unreachable("the broker did not answer a ping within the keep-alive time")
+}
+
+pub(super) fn malformed(what: &str) -> Down {
+    unreachable(format!("the broker does not speak MQTT as we do: {what}"))
+}
+
+pub(super) fn out_of_step(packet: impl fmt::Debug, id: u16) -> Down {
+    unreachable(format!("{packet:?} for packet id {id} fits nothing that is in flight"))
 }
 
 pub(super) fn panicked(said: Box<dyn std::any::Any + Send>) -> Down {
@@ -51,74 +76,60 @@ pub(super) fn panicked(said: Box<dyn std::any::Any + Send>) -> Down {
     unreachable(format!("the MQTT session panicked, which is a bug: {}", said.unwrap_or("it did not say why")))
 }
 
-fn caused(words: &str, source: impl StdError + Send + Sync + 'static) -> Down {
-    Down::Unreachable(Box::new(Failure { words: words.to_owned(), source: Some(Box::new(source)) }))
-}
-
-/// What rumqttc ended the connection for.
-pub(super) fn down(error: ConnectionError) -> Down {
-    match error {
-        ConnectionError::ConnectionRefused(code) => connack(code),
-        ConnectionError::Io(error) => caused("the connection to the broker failed", error),
-        ConnectionError::Timeout(_) => unreachable("the broker did not answer"),
-        // its Display is the packet, which could be anything
-        ConnectionError::NotConnAck(_) => unreachable("the broker answered CONNECT with something else than CONNACK"),
-        ConnectionError::MqttState(error) => state(error),
-        other => caused("the connection to the broker failed", other),
-    }
-}
-
-fn state(error: StateError) -> Down {
-    match error {
-        StateError::Io(error) | StateError::Deserialization(CodecError::Io(error)) => {
-            caused("the connection to the broker broke", error)
+/// CONNACK with an error, in MQTT 5 by
+/// [section 3.2.2.2](https://docs.oasis-open.org/mqtt/mqtt/v5.0/os/mqtt-v5.0-os.html#_Connect_Reason_Code), in MQTT
+/// 3.1.1 by [table 3.1](https://docs.oasis-open.org/mqtt/mqtt/v3.1.1/os/mqtt-v3.1.1-os.html#_Table_3.1_-): their
+/// codes do not overlap.
+pub(super) fn connack(connack: &Connack) -> Down {
+    let properties = connack.properties.as_ref();
+    let said = said(properties.and_then(|properties| properties.reason_string.as_deref()));
+    match connack.code {
+        0x01 | 0x84 => refused(format!("the broker does not speak this version of MQTT: set the other one{said}")),
+        0x02 | 0x85 => refused(format!("the broker does not allow this client id{said}")),
+        0x04 | 0x86 => refused(format!("the broker refused user name and password{said}")),
+        0x05 | 0x87 => {
+            refused(format!("the broker does not allow this client to connect (user, password, client id?){said}"))
         }
-        // also where a DISCONNECT stops behind its reason code, as MQTT allows and mosquitto does: rumqttc misses it
-        StateError::ConnectionAborted => unreachable("the broker closed the connection, for no reason that was seen"),
-        StateError::AwaitPingResp => unreachable("the broker did not answer a ping within the keep-alive time"),
-        StateError::ServerDisconnect { reason_code, reason_string } => {
-            disconnect(reason_code, reason_string.as_deref())
-        }
-        StateError::ConnFail { reason } => connack(reason),
-        other => caused("the broker, or the client, broke the protocol", other),
-    }
-}
-
-/// CONNACK with an error: [section 3.2.2.2](https://docs.oasis-open.org/mqtt/mqtt/v5.0/os/mqtt-v5.0-os.html#_Connect_Reason_Code).
-fn connack(code: ConnectReturnCode) -> Down {
-    use ConnectReturnCode as Code;
-    match code {
-        Code::BadUserNamePassword => refused("the broker refused user name and password"),
-        Code::NotAuthorized => refused("the broker does not allow this client to connect (user, password, client id?)"),
-        Code::Banned => refused("the broker has banned this client"),
-        Code::BadClientId | Code::ClientIdentifierNotValid => refused("the broker does not allow this client id"),
-        Code::BadAuthenticationMethod => refused("the broker wants another authentication method"),
-        Code::RefusedProtocolVersion | Code::UnsupportedProtocolVersion => refused("the broker does not speak MQTT 5"),
-        Code::UseAnotherServer | Code::ServerMoved => refused("the broker has moved: set its new host"),
-        Code::ServerUnavailable | Code::ServiceUnavailable => unreachable("the broker is not available"),
-        Code::ServerBusy => unreachable("the broker is busy"),
-        Code::ConnectionRateExceeded => unreachable("the broker takes no more connections just now"),
-        other => unreachable(format!("the broker refused the connection: {other:?}")),
+        0x8a => refused(format!("the broker has banned this client{said}")),
+        0x8c => refused(format!("the broker wants another authentication method{said}")),
+        0x90 | 0x99 | 0x9a | 0x9b => refused(format!("the broker does not take the last will{said}")),
+        0x9c | 0x9d => moved(properties.and_then(|properties| properties.server_reference.as_deref())),
+        0x03 | 0x88 => unreachable(format!("the broker is not available{said}")),
+        0x89 => unreachable(format!("the broker is busy{said}")),
+        0x97 => unreachable(format!("a quota of the broker is used up{said}")),
+        0x9f => unreachable(format!("the broker takes no more connections just now{said}")),
+        code => unreachable(format!("the broker refused the connection with reason code {code:#04x}{said}")),
     }
 }
 
 /// DISCONNECT from the broker: [section 3.14.2.1](https://docs.oasis-open.org/mqtt/mqtt/v5.0/os/mqtt-v5.0-os.html#_Disconnect_Reason_Code).
-fn disconnect(code: DisconnectReasonCode, said: Option<&str>) -> Down {
-    use DisconnectReasonCode as Code;
+pub(super) fn disconnect(code: u8, reason: Option<&str>) -> Down {
+    let said = said(reason);
     match code {
-        Code::SessionTakenOver => refused(
+        0x87 => refused(format!("the broker ended the session: not authorised{said}")),
+        0x8e => refused(
             "another client connected with the same client id, and the broker ended this session: give each its own",
         ),
-        Code::UseAnotherServer | Code::ServerMoved => refused("the broker has moved: set its new host"),
-        Code::ServerShuttingDown => unreachable("the broker is shutting down"),
-        other => {
-            let said = said.map(|said| format!(", and said: {said}")).unwrap_or_default();
-            unreachable(format!("the broker ended the session: {other:?}{said}"))
-        }
+        0x9c | 0x9d => moved(None),
+        0x89 => unreachable(format!("the broker ended the session: it is busy{said}")),
+        0x8b => unreachable(format!("the broker is shutting down{said}")),
+        0x8d => unreachable(format!("the broker ended the session: it heard nothing for the keep-alive time{said}")),
+        0x93 => unreachable(format!("the broker ended the session: more in flight than it takes{said}")),
+        0x95 => unreachable(format!("the broker ended the session: a packet was too large{said}")),
+        0x96 => unreachable(format!("the broker ended the session: messages came too fast{said}")),
+        0x97 => unreachable(format!("the broker ended the session: a quota is used up{said}")),
+        0x98 => unreachable(format!("the broker ended the session: somebody there wanted it so{said}")),
+        0x9a => unreachable(format!("the broker ended the session: it takes no retained messages{said}")),
+        0x9b => unreachable(format!("the broker ended the session: it does not take this QoS{said}")),
+        code => unreachable(format!("the broker ended the session with reason code {code:#04x}{said}")),
     }
 }
 
-/// Whether the broker answered a PUBLISH with 0x95, which rumqttc takes for a broken packet.
-pub(super) fn is_too_large(error: &ConnectionError) -> bool {
-    matches!(error, ConnectionError::MqttState(StateError::Deserialization(CodecError::InvalidConnectReturnCode(0x95))))
+fn said(reason: Option<&str>) -> String {
+    reason.map(|reason| format!(", and said: {reason}")).unwrap_or_default()
+}
+
+fn moved(to: Option<&str>) -> Down {
+    let to = to.map(|to| format!(", to {to}")).unwrap_or_default();
+    refused(format!("the broker has moved{to}: set its new host"))
 }

@@ -1,61 +1,116 @@
-//! What the forwarder's thread leaves for the session's thread.
+//! What others leave for the session's thread.
 
 use std::collections::VecDeque;
+use std::io::{self, Read, Write};
 use std::mem;
+use std::net::TcpStream;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use tokio::sync::Notify;
-
 use crate::broker::Delivery;
 
-/// Deliveries on their way to the session, and the word to stop. One lock and one wake per batch, in both directions.
-#[derive(Default)]
+/// Deliveries on their way to the session, the connection it waits for, and the word to stop.
+///
+/// One lock and one ring of the bell per batch: the bell is a socket, for which the session can wait beside its
+/// connection, and it is rung once until the session looks.
 pub(super) struct Inbox {
     left: Mutex<Left>,
-    changed: Notify,
+    bell: UnixStream,
+    ear: UnixStream,
 }
 
 #[derive(Default)]
 struct Left {
     deliveries: VecDeque<Delivery>,
-    until: Option<Instant>,
+    connection: Option<io::Result<TcpStream>>,
+    word: Word,
+    rung: bool,
     closed: bool,
 }
 
+/// What the forwarder wants beside sending.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Word {
+    /// By when the session has to end, if it has to.
+    pub until: Option<Instant>,
+    /// Whether the broker is to be asked for a sign of life.
+    pub ping: bool,
+}
+
+impl Word {
+    pub fn is_stop_now(&self) -> bool {
+        self.until.is_some_and(|until| until <= Instant::now())
+    }
+}
+
 impl Inbox {
+    pub fn new() -> io::Result<Self> {
+        let (bell, ear) = UnixStream::pair()?;
+        bell.set_nonblocking(true)?;
+        ear.set_nonblocking(true)?;
+        Ok(Inbox { left: Mutex::default(), bell, ear })
+    }
+
     /// Moves all of `queue` here; leaves it alone once the session has ended. Bounded by the limits that the session
     /// announced, within which the forwarder stays.
     pub fn put(&self, queue: &mut VecDeque<Delivery>) {
-        if queue.is_empty() {
-            return;
+        if !queue.is_empty() {
+            self.leave(|left| left.deliveries.append(queue));
         }
-        let mut left = self.lock();
-        if !left.closed {
-            left.deliveries.append(queue);
-            drop(left);
-            self.changed.notify_one();
-        }
+    }
+
+    /// Leaves what came of the try to connect.
+    pub fn put_connection(&self, connection: io::Result<TcpStream>) {
+        self.leave(|left| left.connection = Some(connection));
     }
 
     /// Tells the session to end by `until`. Of several words the earliest counts.
     pub fn stop(&self, until: Instant) {
-        let mut left = self.lock();
-        left.until = Some(left.until.map_or(until, |earlier| earlier.min(until)));
-        drop(left);
-        self.changed.notify_one();
+        self.leave(|left| left.word.until = Some(left.word.until.map_or(until, |earlier| earlier.min(until))));
     }
 
-    /// Moves what has come behind `queue`; answers by when the session has to end, if it has to.
-    pub fn take(&self, queue: &mut VecDeque<Delivery>) -> Option<Instant> {
-        let mut left = self.lock();
+    /// Tells the session to ask for a sign of life.
+    pub fn ping(&self) {
+        self.leave(|left| left.word.ping = true);
+    }
+
+    fn leave(&self, what: impl FnOnce(&mut Left)) {
+        let first = {
+            let mut left = self.lock();
+            if left.closed {
+                return;
+            }
+            what(&mut left);
+            !mem::replace(&mut left.rung, true)
+        };
+        if first {
+            let _ = (&self.bell).write(&[0]); // full: the session has yet to hear the rings before it
+        }
+    }
+
+    /// Moves the deliveries that have come behind `queue`, and answers with the forwarder's word.
+    pub fn take(&self, queue: &mut VecDeque<Delivery>) -> Word {
+        let mut left = self.listen();
         queue.append(&mut left.deliveries);
-        left.until
+        let word = left.word;
+        left.word.ping = false;
+        word
     }
 
-    /// Waits until there is something to [`take`](Self::take).
-    pub async fn changed(&self) {
-        self.changed.notified().await;
+    /// The forwarder's word, and what came of the try to connect, if that is known by now.
+    pub fn take_connection(&self) -> (Word, Option<io::Result<TcpStream>>) {
+        let mut left = self.listen();
+        (left.word, left.connection.take())
+    }
+
+    fn listen(&self) -> MutexGuard<'_, Left> {
+        let mut rings = [0; 16];
+        while matches!((&self.ear).read(&mut rings), Ok(16)) {}
+        let mut left = self.lock();
+        left.rung = false;
+        left
     }
 
     /// Takes no more. What nobody took comes back as not delivered.
@@ -63,6 +118,7 @@ impl Inbox {
         let unsent = {
             let mut left = self.lock();
             left.closed = true;
+            left.connection = None;
             mem::take(&mut left.deliveries)
         };
         drop(unsent); // receipts speak with the mailbox: not under our lock
@@ -70,5 +126,12 @@ impl Inbox {
 
     fn lock(&self) -> MutexGuard<'_, Left> {
         self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Readable when there is something to take.
+impl AsFd for Inbox {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.ear.as_fd()
     }
 }

@@ -1,24 +1,34 @@
-//! The adapter for MQTT 5, by rumqttc. Nothing else in the crate names rumqttc or tokio.
+//! The adapter for MQTT. Nothing else in the crate names rumqttc or rustls.
 //!
-//! `Mqtt` stands on the forwarder's thread and never waits. Each session has a thread of its own, with a runtime of its
-//! own, a fresh client and a fresh event loop, and takes all of them with it when it ends: no state of rumqttc's
-//! outlives a connection, so none can be told of messages of another one.
+//! `Mqtt` stands on the forwarder's thread and never waits. Each session has a thread of its own, which waits in one
+//! place for the forwarder, the broker and the clock, and takes all that it knows with it when it ends: nothing of an
+//! earlier connection can be taken for something of a later one.
 //!
 //! ```text
 //! forwarder's thread │ session's thread
-//!   Mqtt ── Inbox ───┼──► Session ── publish ──► rumqttc ──► broker
-//!                    │      Flight ◄── PUBACK, PUBREC, PUBCOMP ──┘
+//!   Mqtt ── Inbox ───┼──► Session ── encode ──► Wire ── Transport ──► broker
+//!                    │      Flight ◄── decode ────┘
 //!   Mailbox ◄────────┼── Receipt, Link
 //! ```
+//!
+//! rumqttc is here for its codecs. Its event loop is not run: it sends a message per system call, loses what is in
+//! flight when its future is dropped, stalls behind a full socket, and forgets, leaks or reuses packet ids when a
+//! session breaks or a broker refuses; what is left to do with it is less than what it would take to work around that.
 
+mod decode;
+mod dialer;
+mod encode;
 mod failure;
 mod flight;
 mod inbox;
+mod keep_alive;
 mod publish;
 mod reason;
 mod session;
 mod settings;
+mod transport;
 mod url;
+mod wire;
 
 #[cfg(test)]
 mod tests;
@@ -28,6 +38,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
+use self::dialer::Dialer;
 use self::inbox::Inbox;
 pub use self::settings::{LastWill, MqttSettings, Protocol, TlsSettings};
 use super::{Broker, Check, Delivery, Link};
@@ -57,6 +68,7 @@ use crate::Error;
 pub struct Mqtt {
     settings: Arc<MqttSettings>,
     client_id: String,
+    dialer: Dialer,
     session: Option<Arc<Inbox>>,
 }
 
@@ -68,7 +80,7 @@ impl Mqtt {
     pub fn new(settings: MqttSettings) -> Result<Mqtt, Error> {
         settings.check()?;
         let client_id = settings.client_id.clone().unwrap_or_else(settings::derived_client_id);
-        Ok(Mqtt { settings: Arc::new(settings), client_id, session: None })
+        Ok(Mqtt { settings: Arc::new(settings), client_id, dialer: Dialer::default(), session: None })
     }
 
     /// An adapter for the broker at `url`: see [`MqttSettings::from_url`].
@@ -88,13 +100,17 @@ impl Mqtt {
 impl Broker for Mqtt {
     fn connect(&mut self, link: Link) {
         self.disconnect(Instant::now()); // two sessions of one client id would throw each other out
-        let inbox = Arc::new(Inbox::default());
+        let inbox = match Inbox::new() {
+            Ok(inbox) => Arc::new(inbox),
+            Err(error) => return link.down(failure::no_thread(error)),
+        };
         self.session = Some(Arc::clone(&inbox));
-        session::start(
-            session::Plan { settings: Arc::clone(&self.settings), client_id: self.client_id.clone() },
-            inbox,
-            link,
-        );
+        let plan = session::Plan {
+            settings: Arc::clone(&self.settings),
+            client_id: self.client_id.clone(),
+            dialer: self.dialer.clone(),
+        };
+        session::start(plan, inbox, link);
     }
 
     fn send(&mut self, queue: &mut VecDeque<Delivery>) {
@@ -109,8 +125,15 @@ impl Broker for Mqtt {
         }
     }
 
+    fn ping(&mut self) {
+        if let Some(session) = &self.session {
+            session.ping();
+        }
+    }
+
     fn check(&self) -> Option<Check> {
-        Some(Arc::new(publish::check))
+        let protocol = self.settings.protocol;
+        Some(Arc::new(move |message| publish::check(protocol, message)))
     }
 }
 

@@ -1,8 +1,9 @@
-//! From a message to what rumqttc publishes, and whether it may.
+//! Whether a message may be published, before a broker ends the session for it.
 
-use rumqttc::v5::mqttbytes::QoS as Level;
-use rumqttc::v5::mqttbytes::v5::{ConnAckProperties, PublishProperties};
+use rumqttc::v5::mqttbytes::v5::ConnAckProperties;
 
+use super::encode::MAYBE;
+use super::settings::Protocol;
 use crate::broker::{Refusal, Verdict};
 use crate::message::{DUPLICATE_HEADER, ID_HEADER};
 use crate::{Message, MessageId, QoS};
@@ -12,11 +13,11 @@ use crate::{Message, MessageId, QoS};
 const MOST_REMAINING: usize = 268_435_455;
 /// The length of the longest [`MessageId`] on the wire: a row id of up to 2⁵³ − 1, a dash, 16 digits.
 const LONGEST_ID: usize = 33;
-const MAYBE: &str = "maybe";
 
 /// What the broker said at the beginning of the session about the messages it takes.
 #[derive(Clone, Debug)]
 pub(super) struct Terms {
+    pub protocol: Protocol,
     /// Unanswered messages above QoS 0.
     pub window: u16,
     /// Bytes of a whole packet.
@@ -26,11 +27,15 @@ pub(super) struct Terms {
 }
 
 impl Terms {
-    /// From CONNACK: what it does not mention is unlimited. `window` is our own limit.
-    pub fn new(window: u16, said: Option<&ConnAckProperties>) -> Self {
+    /// From CONNACK: what it does not mention is unlimited, and MQTT 3.1.1 mentions nothing. `window` is our own limit.
+    pub fn new(protocol: Protocol, window: u16, said: Option<&ConnAckProperties>) -> Self {
         Terms {
+            protocol,
             window: said.and_then(|said| said.receive_max).map_or(window, |theirs| window.min(theirs)),
-            packet: said.and_then(|said| said.max_packet_size).map_or(usize::MAX, |size| size as usize),
+            packet: said
+                .and_then(|said| said.max_packet_size)
+                .filter(|size| *size > 0) // MQTT forbids 0, and it would refuse every message for ever
+                .map_or(usize::MAX, |size| size as usize),
             qos: said.and_then(|said| said.max_qos).and_then(QoS::from_level).unwrap_or(QoS::ExactlyOnce),
             retain: said.and_then(|said| said.retain_available).is_none_or(|available| available != 0),
         }
@@ -51,7 +56,7 @@ impl Terms {
         if message.retain && !self.retain {
             return never("the broker does not keep retained messages; enqueue it without `retain`".to_owned());
         }
-        let remaining = remaining_length(message, id.to_string().len(), possible_duplicate);
+        let remaining = remaining_length(self.protocol, message, id.to_string().len(), possible_duplicate);
         fits(remaining)?;
         let packet = 1 + varint_len(remaining) + remaining;
         if packet > self.packet {
@@ -62,8 +67,8 @@ impl Terms {
 }
 
 /// What holds for every MQTT broker.
-pub(super) fn check(message: &Message) -> Result<(), Refusal> {
-    fits(remaining_length(message, LONGEST_ID, true))
+pub(super) fn check(protocol: Protocol, message: &Message) -> Result<(), Refusal> {
+    fits(remaining_length(protocol, message, LONGEST_ID, true))
 }
 
 fn fits(remaining: usize) -> Result<(), Refusal> {
@@ -76,7 +81,12 @@ fn fits(remaining: usize) -> Result<(), Refusal> {
 
 /// The length of a PUBLISH without its fixed header, as
 /// [section 3.3](https://docs.oasis-open.org/mqtt/mqtt/v5.0/os/mqtt-v5.0-os.html#_PUBLISH_-_Publish) lays it out.
-fn remaining_length(message: &Message, id: usize, possible_duplicate: bool) -> usize {
+fn remaining_length(protocol: Protocol, message: &Message, id: usize, possible_duplicate: bool) -> usize {
+    let packet_id = if message.qos == QoS::AtMostOnce { 0 } else { 2 };
+    let plain = 2 + message.topic.len() + packet_id + message.payload.len();
+    if protocol == Protocol::V311 {
+        return plain;
+    }
     let user_property = |name: usize, value: usize| 1 + 2 + name + 2 + value;
     let mut properties = user_property(ID_HEADER.len(), id);
     properties += message.headers.iter().map(|(name, value)| user_property(name.len(), value.len())).sum::<usize>();
@@ -84,8 +94,7 @@ fn remaining_length(message: &Message, id: usize, possible_duplicate: bool) -> u
         properties += user_property(DUPLICATE_HEADER.len(), MAYBE.len());
     }
     properties += message.content_type.as_ref().map_or(0, |content_type| 1 + 2 + content_type.len());
-    let packet_id = if message.qos == QoS::AtMostOnce { 0 } else { 2 };
-    2 + message.topic.len() + packet_id + varint_len(properties) + properties + message.payload.len()
+    plain + varint_len(properties) + properties
 }
 
 /// Bytes that MQTT's variable byte integer takes.
@@ -98,56 +107,37 @@ fn varint_len(value: usize) -> usize {
     }
 }
 
-/// Headers in their order, then our own.
-pub(super) fn properties(
-    id: MessageId,
-    possible_duplicate: bool,
-    headers: Vec<(String, String)>,
-    content_type: Option<String>,
-) -> PublishProperties {
-    let mut user_properties = headers;
-    user_properties.push((ID_HEADER.to_owned(), id.to_string()));
-    if possible_duplicate {
-        user_properties.push((DUPLICATE_HEADER.to_owned(), MAYBE.to_owned()));
-    }
-    PublishProperties { user_properties, content_type, ..PublishProperties::default() }
-}
-
-pub(super) fn level(qos: QoS) -> Level {
-    match qos {
-        QoS::AtMostOnce => Level::AtMostOnce,
-        QoS::AtLeastOnce => Level::AtLeastOnce,
-        QoS::ExactlyOnce => Level::ExactlyOnce,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use rumqttc::v5::mqttbytes::v5::Publish;
+    use bytes::BytesMut;
 
-    fn by_rumqttc(id: MessageId, duplicate: bool, message: Message) -> usize {
-        let properties = properties(id, duplicate, message.headers, message.content_type);
-        let mut publish =
-            Publish::new(message.topic, level(message.qos), message.payload.into_bytes(), Some(properties));
-        publish.pkid = 7;
-        publish.size()
+    use super::super::encode;
+    use super::*;
+
+    fn encoded(protocol: Protocol, id: MessageId, duplicate: bool, message: Message) -> usize {
+        let mut out = BytesMut::new();
+        let packet_id = if message.qos == QoS::AtMostOnce { 0 } else { 7 };
+        encode::publish(protocol, packet_id, id, duplicate, message, &mut out).unwrap();
+        out.len()
     }
 
     #[test]
     fn the_length_is_the_one_that_goes_over_the_wire() {
         let id = MessageId::new(9_007_199_254_740_991, -1);
         assert_eq!(id.to_string().len(), LONGEST_ID);
-        for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
-            for payload in [0, 1, 60, 127, 128, 16_383, 16_384, 2_097_152] {
-                for duplicate in [false, true] {
-                    let message = Message::new("a/b", vec![0; payload])
-                        .with_qos(qos)
-                        .with_content_type("text/plain")
-                        .with_header("unit", "celsius");
-                    let remaining = remaining_length(&message, LONGEST_ID, duplicate);
-                    let ours = 1 + varint_len(remaining) + remaining;
-                    assert_eq!(ours, by_rumqttc(id, duplicate, message), "{qos:?} {payload} {duplicate}");
+        for protocol in [Protocol::V5, Protocol::V311] {
+            for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
+                for payload in [0, 1, 60, 127, 128, 16_383, 16_384, 2_097_152] {
+                    for duplicate in [false, true] {
+                        let message = Message::new("a/b", vec![0; payload])
+                            .with_qos(qos)
+                            .with_content_type("text/plain")
+                            .with_header("unit", "celsius");
+                        let remaining = remaining_length(protocol, &message, LONGEST_ID, duplicate);
+                        let ours = 1 + varint_len(remaining) + remaining;
+                        let theirs = encoded(protocol, id, duplicate, message);
+                        assert_eq!(ours, theirs, "{protocol:?} {qos:?} {payload} {duplicate}");
+                    }
                 }
             }
         }
@@ -155,9 +145,11 @@ mod tests {
 
     #[test]
     fn what_no_packet_carries_is_refused_at_enqueue() {
-        assert_eq!(check(&Message::new("t", vec![0; 1000])), Ok(()));
-        let refusal = check(&Message::new("t", vec![0; MOST_REMAINING])).unwrap_err();
-        assert_eq!(refusal.verdict, Verdict::Never);
-        assert!(refusal.reason.contains("268435455"), "{refusal}");
+        for protocol in [Protocol::V5, Protocol::V311] {
+            assert_eq!(check(protocol, &Message::new("t", vec![0; 1000])), Ok(()));
+            let refusal = check(protocol, &Message::new("t", vec![0; MOST_REMAINING])).unwrap_err();
+            assert_eq!(refusal.verdict, Verdict::Never);
+            assert!(refusal.reason.contains("268435455"), "{refusal}");
+        }
     }
 }

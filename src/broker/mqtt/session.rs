@@ -1,55 +1,35 @@
-//! One session: its thread, from CONNECT to DISCONNECT.
+//! One session: its thread, from the connection to DISCONNECT.
 
 use std::collections::VecDeque;
-use std::future;
+use std::net::TcpStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rumqttc::v5::mqttbytes::v5::{ConnAck, ConnAckProperties};
-use rumqttc::v5::{AsyncClient, Event, EventLoop, Incoming, MqttOptions};
-use rumqttc::{NetworkOptions, Outgoing};
-use tokio::time::{sleep, sleep_until, timeout};
-
-use super::flight::{Flight, OutOfStep, Stage};
-use super::inbox::Inbox;
-use super::publish::{self, Terms};
-use super::reason::{self, Answer};
+use super::decode::{Answer, Connack, Packet, Step};
+use super::dialer::Dialer;
+use super::encode::{self, Hello, TooLarge};
+use super::flight::Flight;
+use super::inbox::{Inbox, Word};
+use super::keep_alive::KeepAlive;
+use super::publish::Terms;
+use super::reason::{self, Meaning};
+use super::transport::Transport;
+use super::wire::{self, Wire};
 use super::{MqttSettings, failure};
-use crate::QoS;
-use crate::broker::{Delivery, Down, Limits, Link, Receipt};
+use crate::broker::{Delivery, Down, Limits, Link, Refusal, Verdict};
 
-/// Largest packet that a broker may send us, in bytes: we get answers only, and this leaves room for their words.
-const LARGEST_ANSWER: u32 = 16_384;
-/// How long DISCONNECT may take to leave.
+/// How much may stand encoded and unsent, in bytes; a larger message alone.
+const AHEAD: usize = 64 * 1024;
+/// How long DISCONNECT may take to leave, and the broker to close the connection upon it.
 const FAREWELL: Duration = Duration::from_millis(500);
 
 /// What to connect to, and as whom.
 pub(super) struct Plan {
     pub settings: Arc<MqttSettings>,
     pub client_id: String,
-}
-
-impl Plan {
-    fn options(&self) -> MqttOptions {
-        let settings = &self.settings;
-        let mut options = MqttOptions::new(self.client_id.clone(), settings.address_host(), settings.port());
-        let mut network = NetworkOptions::new();
-        network.set_tcp_nodelay(true);
-        options
-            .set_network_options(network)
-            .set_clean_start(true)
-            .set_keep_alive(settings.keep_alive)
-            .set_connection_timeout(settings.connect_timeout.as_secs() + 1) // ours is finer, and comes first
-            .set_outgoing_inflight_upper_limit(settings.window)
-            .set_max_packet_size(Some(LARGEST_ANSWER));
-        if let Some(user) = &settings.user {
-            options.set_credentials(user.clone(), settings.password.clone().unwrap_or_default());
-        }
-        options
-    }
+    pub dialer: Dialer,
 }
 
 /// Begins a session in its own thread. Whatever becomes of it, `link` hears of it.
@@ -62,287 +42,297 @@ pub(super) fn start(plan: Plan, inbox: Arc<Inbox>, link: Link) {
     }
 }
 
-fn live(plan: &Plan, inbox: &Inbox, link: Link) {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            inbox.close();
-            return link.down(failure::no_thread(error));
-        }
-    };
-    // rumqttc has places that panic; its state is thrown away with the session, so nothing broken is seen again
-    let ended = catch_unwind(AssertUnwindSafe(|| runtime.block_on(session(plan, inbox, &link))));
+fn live(plan: &Plan, inbox: &Arc<Inbox>, link: Link) {
+    // the codecs are not ours, and what they hold of this session is thrown away with it
+    let ended = catch_unwind(AssertUnwindSafe(|| session(plan, inbox, &link)));
     inbox.close();
     match ended {
-        Ok(Ended::Asked(None)) => drop(link),
-        Ok(Ended::Asked(Some(farewell))) => {
+        Ok(Ended::Asked(farewell)) => {
             drop(link); // by now everything is settled or dropped, and the forwarder need not wait for good manners
-            let _ = catch_unwind(AssertUnwindSafe(|| runtime.block_on(farewell.say(inbox))));
+            if let Some((wire, until)) = farewell {
+                let _ = catch_unwind(AssertUnwindSafe(|| say_good_bye(wire, inbox, until)));
+            }
         }
         Ok(Ended::Down(why)) => link.down(why),
         Err(said) => link.down(failure::panicked(said)),
     }
-    // not `drop`: that waits for getaddrinfo, which can hang for minutes
-    runtime.shutdown_background();
 }
 
-enum Ended {
-    /// The forwarder wanted it so; there may be somebody to say good-bye to.
-    Asked(Option<Box<Farewell>>),
+enum Ended<'a> {
+    /// The forwarder wanted it so; there may be somebody to say good-bye to, and time until then.
+    Asked(Option<(Wire<'a>, Instant)>),
     Down(Down),
 }
 
-impl From<Down> for Ended {
+impl From<Down> for Ended<'_> {
     fn from(why: Down) -> Self {
         Ended::Down(why)
     }
 }
 
-async fn session(plan: &Plan, inbox: &Inbox, link: &Link) -> Ended {
-    let window = plan.settings.window;
-    // room for a full window and for DISCONNECT: `try_publish` never finds the channel full
-    let (client, mut events) = AsyncClient::new(plan.options(), usize::from(window) + 1);
-
-    let hello = tokio::select! {
-        biased;
-        () = told_to_stop(inbox) => return Ended::Asked(None),
-        hello = timeout(plan.settings.connect_timeout, events.poll()) => hello,
-    };
-    let said = match hello {
-        Ok(Ok(Event::Incoming(Incoming::ConnAck(ConnAck { properties, .. })))) => properties,
-        Ok(Ok(_)) => return failure::unreachable("the session did not begin with CONNACK").into(),
-        Ok(Err(error)) => return failure::down(error).into(),
-        Err(_) => return failure::no_answer(plan.settings.connect_timeout).into(),
-    };
-    if wants_no_keep_alive(said.as_ref()) {
-        // rumqttc would ping without a pause
-        events.options.set_keep_alive(plan.settings.keep_alive);
+fn session<'a>(plan: &Plan, inbox: &'a Arc<Inbox>, link: &Link) -> Ended<'a> {
+    match begin(plan, inbox) {
+        Err(ended) => ended,
+        Ok((wire, terms, keep_alive)) => {
+            log::debug!("MQTT session with {}:{} stands: {terms:?}", plan.settings.host, plan.settings.port());
+            link.up(Limits { window: usize::from(terms.window), bytes: usize::MAX });
+            let flight = Flight::new(terms.window);
+            let session = Session { wire, inbox, link, terms, flight, keep_alive, queue: VecDeque::new(), until: None };
+            session.live()
+        }
     }
+}
 
-    let terms = Terms::new(window, said.as_ref());
+/// From nothing to a session that stands.
+fn begin<'a>(plan: &Plan, inbox: &'a Arc<Inbox>) -> Result<(Wire<'a>, Terms, KeepAlive), Ended<'a>> {
+    let settings = &*plan.settings;
+    let until = Instant::now() + settings.connect_timeout;
+    let credentials = settings.credentials().map_err(failure::refused)?;
+    let stream = connection(plan, inbox, until)?;
+    let transport = Transport::over(stream, settings)?;
+    let mut wire = Wire::new(settings.protocol, transport, inbox);
+    let hello = Hello {
+        client_id: &plan.client_id,
+        keep_alive: u16::try_from(settings.keep_alive.as_secs()).unwrap_or(u16::MAX),
+        user: credentials.user.as_deref(),
+        password: credentials.password.as_deref(),
+        last_will: settings.last_will.as_ref(),
+    };
+    encode::connect(settings.protocol, &hello, &mut wire.out).map_err(too_large)?;
+    let connack = connack(&mut wire, inbox, until, settings)?;
+    if connack.code != 0 {
+        return Err(failure::connack(&connack).into());
+    }
+    let said = connack.properties.as_ref();
+    let terms = Terms::new(settings.protocol, settings.window, said);
     if terms.window == 0 {
-        return failure::unreachable("the broker allows no message in flight, which MQTT forbids").into();
+        return Err(failure::malformed("it allows no message in flight").into());
     }
-    let limits = Limits { window: usize::from(terms.window), bytes: usize::MAX };
-    let flight = Flight::new(terms.window);
-    log::debug!("MQTT session with {}:{} stands: {terms:?}", plan.settings.host, plan.settings.port());
-    link.up(limits);
-    let mut session = Session { client, inbox, link, terms, flight, queue: VecDeque::new(), until: None };
-    match session.converse(&mut events).await {
-        Ok(Stop::Now) => Ended::Asked(None),
-        Ok(Stop::Politely) => Ended::Asked(Some(Box::new(Farewell { client: session.client, events }))),
-        Err(why) => Ended::Down(why),
+    // 0: the broker does not watch; we still want to know of a dead connection
+    let theirs = said.and_then(|said| said.server_keep_alive).filter(|seconds| *seconds > 0);
+    let every = theirs.map_or(settings.keep_alive, |seconds| Duration::from_secs(seconds.into()));
+    Ok((wire, terms, KeepAlive::new(every, Instant::now())))
+}
+
+fn connection<'a>(plan: &Plan, inbox: &'a Arc<Inbox>, until: Instant) -> Result<TcpStream, Ended<'a>> {
+    let host = plan.settings.resolvable_host().to_owned();
+    plan.dialer.dial(host, plan.settings.port(), until, inbox).map_err(failure::no_thread)?;
+    loop {
+        let (word, connection) = inbox.take_connection();
+        if word.until.is_some() {
+            return Err(Ended::Asked(None));
+        }
+        if let Some(connection) = connection {
+            return Ok(connection.map_err(failure::no_connection)?);
+        }
+        if until <= Instant::now() {
+            return Err(failure::no_answer(plan.settings.connect_timeout).into());
+        }
+        wire::wait_for(inbox, until).map_err(failure::broken)?;
     }
 }
 
-async fn told_to_stop(inbox: &Inbox) {
-    // nothing is sent before `up`, so what is taken here can only be the word
-    while inbox.take(&mut VecDeque::new()).is_none() {
-        inbox.changed().await;
+fn connack<'a>(
+    wire: &mut Wire<'a>,
+    inbox: &Inbox,
+    until: Instant,
+    settings: &MqttSettings,
+) -> Result<Connack, Ended<'a>> {
+    loop {
+        let pushed = wire.push();
+        if pushed.is_ok() {
+            wire.wait(Some(until))?;
+        }
+        let pulled = wire.pull();
+        match wire.next()? {
+            Some(Packet::Connack(connack)) => return Ok(connack),
+            Some(Packet::Disconnect { code, said }) => return Err(failure::disconnect(code, said.as_deref()).into()),
+            Some(_) => return Err(failure::malformed("it answered CONNECT with something else than CONNACK").into()),
+            None => {}
+        }
+        pulled?;
+        pushed?;
+        // nothing is sent before `up`, so what is taken here can only be the word
+        if inbox.take(&mut VecDeque::new()).until.is_some() {
+            return Err(Ended::Asked(None));
+        }
+        if until <= Instant::now() {
+            return Err(failure::no_answer(settings.connect_timeout).into());
+        }
     }
-}
-
-fn wants_no_keep_alive(said: Option<&ConnAckProperties>) -> bool {
-    said.is_some_and(|said| said.server_keep_alive == Some(0))
 }
 
 /// A session that stands.
-struct Session<'a> {
-    client: AsyncClient,
+struct Session<'a, 'l> {
+    wire: Wire<'a>,
     inbox: &'a Inbox,
-    link: &'a Link,
+    link: &'l Link,
     terms: Terms,
     flight: Flight,
-    /// Taken from the inbox, not yet handed to rumqttc.
+    keep_alive: KeepAlive,
+    /// Taken from the inbox, not yet encoded.
     queue: VecDeque<Delivery>,
     /// By when everything must be settled or dropped, once the forwarder has said so.
     until: Option<Instant>,
 }
 
-enum Stop {
-    Politely,
-    Now,
-}
+impl<'a> Session<'a, '_> {
+    fn live(mut self) -> Ended<'a> {
+        match self.converse() {
+            // with what is unanswered its receipts are dropped, before anybody hears of the end
+            Ok(patience) => Ended::Asked(Some((self.wire, Instant::now() + patience))),
+            Err(why) => Ended::Down(why),
+        }
+    }
 
-/// Whether what an event says is beyond doubt.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Certainty {
-    /// rumqttc handed it out: what it says was written has reached the kernel.
-    Flushed,
-    /// It was found behind an error: what came in came in, but what was to go out may not have gone.
-    Harvested,
-}
-
-impl Session<'_> {
-    async fn converse(&mut self, events: &mut EventLoop) -> Result<Stop, Down> {
+    /// Sends and settles until the end; answers with the time there is to say good-bye.
+    fn converse(&mut self) -> Result<Duration, Down> {
+        self.hear()?; // what came in one piece with CONNACK
         loop {
-            if self.flight.is_mendable() {
-                // nothing is in flight, so there is nothing that this could forget, but the count that leaked
-                let forgotten = events.state.clean();
-                debug_assert!(forgotten.is_empty());
-                self.flight.mended();
+            if let Err(why) = self.hand_over() {
+                // what the broker had said by then counts, and it may have said why
+                let _ = self.wire.pull();
+                self.hear()?;
+                return Err(why);
             }
-            self.hand_over()?;
-            let event = {
-                // Dropping this future in the middle can lose a packet that rumqttc believes to be sent. So it is kept
-                // until it is ready, and dropped only with the whole session.
-                let mut poll = pin!(events.poll());
-                loop {
-                    if self.until.is_some() && self.queue.is_empty() && self.flight.is_idle() {
-                        return Ok(Stop::Politely);
-                    }
-                    tokio::select! {
-                        biased;
-                        () = self.inbox.changed() => {
-                            self.until = self.inbox.take(&mut self.queue);
-                            if self.until.is_some_and(|until| until <= Instant::now()) {
-                                return Ok(Stop::Now);
-                            }
-                            self.hand_over()?;
-                        }
-                        event = &mut poll => break event,
-                        () = at(self.until) => return Ok(Stop::Politely),
-                    }
+            self.flight.flushed(self.wire.flushed());
+            if self.until.is_some() && self.queue.is_empty() && self.flight.is_idle() {
+                return Ok(FAREWELL);
+            }
+            let ping_at = self.keep_alive.due(self.flight.is_idle());
+            let wake_at = self.until.map_or(ping_at, |until| until.min(ping_at));
+            let ready = self.wire.wait(Some(wake_at))?;
+            if ready.inbox {
+                let word = self.inbox.take(&mut self.queue);
+                if word.is_stop_now() {
+                    return Ok(Duration::ZERO);
                 }
-            };
-            match event {
-                Ok(event) => self.hear(event, Certainty::Flushed)?,
-                Err(error) => return Err(self.salvage(error, events)),
+                self.heed(word)?;
+            }
+            if ready.readable {
+                let pulled = self.wire.pull();
+                self.hear()?;
+                pulled?;
+            }
+            let now = Instant::now();
+            if self.until.is_some_and(|until| until <= now) {
+                return Ok(FAREWELL);
+            }
+            let idle = self.flight.is_idle();
+            if self.keep_alive.due(idle) <= now {
+                if self.keep_alive.is_overdue(now, idle) {
+                    return Err(failure::no_pong());
+                }
+                self.ping(now)?;
             }
         }
     }
 
-    /// Gives rumqttc what it can take, in order.
+    fn heed(&mut self, word: Word) -> Result<(), Down> {
+        self.until = word.until;
+        if word.ping { self.ping(Instant::now()) } else { Ok(()) }
+    }
+
+    fn ping(&mut self, now: Instant) -> Result<(), Down> {
+        self.keep_alive.asked(now);
+        encode::pingreq(&mut self.wire.out).map_err(too_large)
+    }
+
+    /// Encodes and sends what there is room for, in order: many messages to a write, and many writes to a wait.
     fn hand_over(&mut self) -> Result<(), Down> {
-        while let Some(next) = self.queue.front() {
-            if !self.flight.has_room(next.message.qos) {
-                break;
-            }
-            let Some(Delivery { id, possible_duplicate, message, receipt }) = self.queue.pop_front() else { break };
-            if let Err(refusal) = self.terms.admit(id, possible_duplicate, &message) {
-                receipt.reject(refusal);
-                continue;
-            }
-            let properties = publish::properties(id, possible_duplicate, message.headers, message.content_type);
-            let (qos, payload) = (message.qos, message.payload.into_bytes());
-            self.client
-                .try_publish_with_properties(message.topic, publish::level(qos), message.retain, payload, properties)
-                .map_err(|_| failure::unreachable("the MQTT client took no message though it had room"))?;
-            self.flight.hand_over(receipt, qos);
-        }
-        Ok(())
-    }
-
-    fn hear(&mut self, event: Event, certainty: Certainty) -> Result<(), Down> {
-        match event {
-            Event::Outgoing(Outgoing::Publish(id)) => {
-                // QoS 0 is sent when the kernel has it, and no answer will ever say so
-                match self.flight.sent(id).map_err(|out| out.down("PUBLISH", id))? {
-                    Some(receipt) if certainty == Certainty::Flushed => receipt.acknowledge(),
-                    _ => {}
-                }
-            }
-            Event::Outgoing(Outgoing::AwaitAck(id)) => return Err(OutOfStep.down("a collision", id)),
-            Event::Incoming(Incoming::PubAck(ack)) => {
-                let receipt = self.finish(ack.pkid, QoS::AtLeastOnce, Stage::Sent, "PUBACK")?;
-                settle(receipt, reason::puback(&ack))?;
-            }
-            Event::Incoming(Incoming::PubRec(rec)) => {
-                let id = rec.pkid;
-                match reason::pubrec(rec) {
-                    Answer::Accepted => self.flight.received(id).map_err(|out| out.down("PUBREC", id))?,
-                    refused => {
-                        let receipt = self.finish(id, QoS::ExactlyOnce, Stage::Sent, "PUBREC")?;
-                        self.flight.leak();
-                        settle(receipt, refused)?;
-                    }
-                }
-            }
-            Event::Incoming(Incoming::PubComp(comp)) => {
-                let receipt = self.finish(comp.pkid, QoS::ExactlyOnce, Stage::Received, "PUBCOMP")?;
-                let answer = reason::pubcomp(&comp);
-                if answer != Answer::Accepted {
-                    self.flight.leak();
-                }
-                settle(receipt, answer)?;
-            }
-            Event::Incoming(Incoming::PingResp(_)) => self.link.alive(),
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn finish(&mut self, id: u16, qos: QoS, stage: Stage, packet: &str) -> Result<Receipt, Down> {
-        self.flight.finish(id, qos, stage).map_err(|out| out.down(packet, id))
-    }
-
-    /// Answers that rumqttc had read before the error, but had not yet handed out, count.
-    fn salvage(&mut self, error: rumqttc::v5::ConnectionError, events: &mut EventLoop) -> Down {
-        while let Some(event) = events.state.events.pop_front() {
-            if self.hear(event, Certainty::Harvested).is_err() {
-                break; // the session ends anyway, and the error that ended it says more
-            }
-        }
-        if failure::is_too_large(&error) {
-            // whose answer it was rumqttc does not say, but there may be only one
-            if let Some(receipt) = self.flight.take_only() {
-                receipt.reject(reason::too_large());
-                return Down::Recycled;
-            }
-        }
-        failure::down(error)
-    }
-}
-
-impl OutOfStep {
-    fn down(&self, packet: &str, id: u16) -> Down {
-        failure::unreachable(format!("{packet} for packet id {id} fits nothing that is in flight"))
-    }
-}
-
-fn settle(receipt: Receipt, answer: Answer) -> Result<(), Down> {
-    match answer {
-        Answer::Accepted => receipt.acknowledge(),
-        Answer::Refused(refusal) => receipt.reject(refusal),
-        Answer::InUse => return Err(Down::Recycled),
-    }
-    Ok(())
-}
-
-async fn at(time: Option<Instant>) {
-    match time {
-        Some(time) => sleep_until(time.into()).await,
-        None => future::pending().await,
-    }
-}
-
-/// A connection that nobody waits for any more.
-struct Farewell {
-    client: AsyncClient,
-    events: EventLoop,
-}
-
-impl Farewell {
-    /// Sends DISCONNECT, unless that takes too long or there is no time for it.
-    async fn say(mut self: Box<Self>, inbox: &Inbox) {
-        let told_again = async {
-            loop {
-                inbox.changed().await;
-                if inbox.take(&mut VecDeque::new()).is_some_and(|until| until <= Instant::now()) {
+        loop {
+            let mut more = false;
+            while let Some(delivery) = self.queue.front() {
+                let Some(packet_id) = self.flight.next_id(delivery.message.qos) else { break };
+                if self.wire.out.len() >= AHEAD {
+                    more = true;
                     break;
                 }
+                let Some(delivery) = self.queue.pop_front() else { break };
+                self.encode(delivery, packet_id);
             }
-        };
-        let disconnect = async {
-            if self.client.try_disconnect().is_ok() {
-                while !matches!(self.events.poll().await, Err(_) | Ok(Event::Outgoing(Outgoing::Disconnect))) {}
+            if self.wire.out.is_empty() && self.wire.is_flushed() {
+                return Ok(());
             }
-        };
-        tokio::select! {
-            biased;
-            () = told_again => {}
-            () = disconnect => {}
-            () = sleep(FAREWELL) => {}
+            let before = self.wire.taken();
+            self.wire.push()?;
+            if self.wire.taken() > before {
+                self.keep_alive.sent(Instant::now());
+            }
+            if !more || !self.wire.out.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn encode(&mut self, delivery: Delivery, packet_id: u16) {
+        let Delivery { id, possible_duplicate, message, receipt } = delivery;
+        if let Err(refusal) = self.terms.admit(id, possible_duplicate, &message) {
+            return receipt.reject(refusal);
+        }
+        let (qos, before) = (message.qos, self.wire.out.len());
+        let encoded =
+            encode::publish(self.terms.protocol, packet_id, id, possible_duplicate, message, &mut self.wire.out);
+        if encoded.is_err() {
+            // admitted, and yet the codec will not: nothing half written may stay
+            self.wire.out.truncate(before);
+            return receipt.reject(Refusal::new(Verdict::Never, "the MQTT codec cannot encode it"));
+        }
+        self.flight.launch(receipt, qos, self.wire.encoded());
+    }
+
+    /// Hears everything that has come.
+    fn hear(&mut self) -> Result<(), Down> {
+        while let Some(packet) = self.wire.next()? {
+            self.keep_alive.heard(Instant::now());
+            match packet {
+                Packet::Answer(answer) => self.settle(&answer)?,
+                Packet::Pingresp => self.link.alive(),
+                Packet::Disconnect { code, said } => return Err(failure::disconnect(code, said.as_deref())),
+                Packet::Connack(_) => return Err(failure::malformed("a second CONNACK")),
+                Packet::Other => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self, answer: &Answer) -> Result<(), Down> {
+        let (step, id, taken) = (answer.step, answer.id, self.wire.taken());
+        let out_of_step = |_| failure::out_of_step(step, id);
+        let meaning = reason::of(answer);
+        if step == Step::Pubrec && meaning == Meaning::Accepted {
+            self.flight.received(id, taken).map_err(out_of_step)?;
+            return encode::pubrel(id, &mut self.wire.out).map_err(too_large);
+        }
+        let receipt = self.flight.finish(id, step, taken).map_err(out_of_step)?;
+        match meaning {
+            Meaning::Accepted => receipt.acknowledge(),
+            Meaning::Refused(refusal) => receipt.reject(refusal),
+            Meaning::InUse => return Err(Down::Recycled),
+        }
+        Ok(())
+    }
+}
+
+fn too_large(_: TooLarge) -> Down {
+    failure::refused("the settings do not fit into an MQTT packet")
+}
+
+/// DISCONNECT, unless that takes too long or there is no time for it. Without it the broker would publish the last
+/// will.
+fn say_good_bye(mut wire: Wire<'_>, inbox: &Inbox, until: Instant) {
+    if encode::disconnect(&mut wire.out).is_err() {
+        return;
+    }
+    let mut finished = false;
+    while wire.push().is_ok() {
+        if wire.is_flushed() && !finished {
+            // closed with answers unread, the connection would be reset, and DISCONNECT lost on the way
+            finished = wire.finish().is_ok();
+        }
+        let over = inbox.take(&mut VecDeque::new()).is_stop_now() || until <= Instant::now();
+        if over || wire.wait(Some(until)).is_err() || wire.pull().is_err() {
+            return;
         }
     }
 }

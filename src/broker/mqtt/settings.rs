@@ -1,6 +1,5 @@
 //! What can be set for a broker that speaks MQTT.
 
-use std::borrow::Cow;
 use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::fs;
@@ -208,14 +207,19 @@ impl MqttSettings {
         self.port.unwrap_or(if self.tls.is_some() { 8883 } else { 1883 })
     }
 
-    /// The host as it stands in front of `:port`.
-    pub(super) fn address_host(&self) -> Cow<'_, str> {
-        if self.host.contains(':') && !self.host.starts_with('[') {
-            Cow::Owned(format!("[{}]", self.host))
-        } else {
-            Cow::Borrowed(&self.host)
-        }
+    /// The host without the brackets that an IPv6 address may have.
+    pub(super) fn resolvable_host(&self) -> &str {
+        self.host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&self.host)
     }
+
+    pub(super) fn credentials(&self) -> Result<Credentials, String> {
+        Ok(Credentials { user: self.user.clone(), password: self.password.clone() })
+    }
+}
+
+pub(super) struct Credentials {
+    pub user: Option<String>,
+    pub password: Option<String>,
 }
 
 /// Without the password, and without the user, which is half of the credentials.
@@ -284,7 +288,7 @@ mod tests {
         let settings = MqttSettings::from_url("mqtt://[::1]:1884/").unwrap();
         assert_eq!((settings.host.as_str(), settings.port), ("[::1]", Some(1884)));
         let bare = MqttSettings { host: "::1".to_owned(), ..MqttSettings::default() };
-        assert_eq!(bare.address_host(), settings.address_host());
+        assert_eq!(bare.resolvable_host(), settings.resolvable_host());
     }
 
     #[test]

@@ -143,10 +143,15 @@ fn the_wrong_password_is_a_refused_session() {
 }
 
 #[test]
-fn a_message_above_the_brokers_size_limit_is_refused_for_good_once_it_is_sent_alone() {
+fn a_message_above_the_brokers_size_limit_is_refused_for_good_and_its_neighbours_are_not() {
     let broker = Mosquitto::start_with(&["message_size_limit 1000"]);
-    let mut forwarder = Forwarder::up(settings(broker.port()));
-    forwarder.send([(1, Message::new("t", vec![0; 2_000]))]);
-    assert!(matches!(forwarder.wait_down(), Down::Recycled));
-    assert_eq!(forwarder.refusal(1).verdict, Verdict::Never);
+    for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
+        let mut forwarder = Forwarder::up(settings(broker.port()));
+        let of = |size: usize| Message::new("t", vec![0; size]).with_qos(qos);
+        forwarder.send([(1, of(10)), (2, of(2_000)), (3, of(10))]);
+        forwarder.wait_settled(3);
+        assert_eq!(forwarder.refusal(2).verdict, Verdict::Never);
+        assert_eq!(forwarder.count(&Outcome::Acknowledged), 2);
+        assert!(forwarder.down.is_none());
+    }
 }
