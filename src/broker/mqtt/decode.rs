@@ -58,8 +58,13 @@ pub(super) struct Malformed(pub &'static str);
 /// Takes the next packet off the front of `bytes`, once it is whole.
 pub(super) fn next(bytes: &mut BytesMut, protocol: Protocol) -> Result<Option<Packet>, Malformed> {
     let Some((&first, rest)) = bytes.split_first() else { return Ok(None) };
-    if first >> 4 == 0 || (first == 0x15 && rest.first() == Some(&0x03)) {
-        return Err(Malformed(if first == 0x15 { "the broker speaks TLS on this port" } else { "packet type 0" }));
+    if first == 0x15 {
+        return Err(Malformed("it sent a TLS record: set mqtts://, or the port for plain MQTT")); // an alert
+    }
+    // what a broker may begin a packet with; PUBLISH has flags, PUBREL one that never changes
+    let begins = matches!((first >> 4, first & 0x0f), (3, _) | (6, 2) | (2 | 4 | 5 | 7 | 9 | 11 | 13 | 14 | 15, 0));
+    if !begins {
+        return Err(Malformed("what it sent begins like no packet of a broker"));
     }
     let Some((remaining, digits)) = varint(rest)? else { return Ok(None) };
     let length = 1 + digits + remaining;
@@ -206,8 +211,12 @@ mod tests {
         assert!(read(&[0x40, 1, 0]).is_err());
         assert!(read(&[0x20, 1, 0]).is_err());
         assert!(read(&[0x00, 0]).is_err());
+        assert!(read(b"HTTP/1.1 400").is_err());
         assert!(read(&[0x40, 0xff, 0xff, 0xff, 0xff]).is_err());
         assert_eq!(read(&[0x30, 0xff, 0xff, 0x7f]).unwrap_err(), Malformed("a packet above the size that it was told"));
-        assert_eq!(read(&[0x15, 0x03, 0x03]).unwrap_err(), Malformed("the broker speaks TLS on this port"));
+        assert_eq!(
+            read(&[0x15, 0x03, 0x03]).unwrap_err(),
+            Malformed("it sent a TLS record: set mqtts://, or the port for plain MQTT")
+        );
     }
 }

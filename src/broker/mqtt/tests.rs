@@ -4,8 +4,10 @@
 mod mosquitto;
 
 mod faults;
+mod hostile;
 mod real;
 mod scripted;
+mod v311;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;

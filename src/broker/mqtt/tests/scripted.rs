@@ -68,6 +68,11 @@ impl Packet {
         self.header >> 4
     }
 
+    /// Everything behind the fixed header.
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
     pub fn qos(&self) -> u8 {
         (self.header >> 1) & 3
     }
