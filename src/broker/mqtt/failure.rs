@@ -34,7 +34,7 @@ pub(super) fn unreachable(words: impl Into<String>) -> Down {
     Down::Unreachable(Box::new(Failure { words: words.into(), source: None }))
 }
 
-fn refused(words: impl Into<String>) -> Down {
+pub(super) fn refused(words: impl Into<String>) -> Down {
     Down::Refused(Box::new(Failure { words: words.into(), source: None }))
 }
 

@@ -17,6 +17,7 @@ use super::flight::{Flight, OutOfStep, Stage};
 use super::inbox::Inbox;
 use super::publish::{self, Terms};
 use super::reason::{self, Answer};
+use super::settings::Credentials;
 use super::{MqttSettings, failure};
 use crate::QoS;
 use crate::broker::{Delivery, Down, Limits, Link, Receipt};
@@ -33,7 +34,7 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    fn options(&self) -> MqttOptions {
+    fn options(&self, credentials: Credentials) -> MqttOptions {
         let settings = &self.settings;
         let mut options = MqttOptions::new(self.client_id.clone(), settings.address_host(), settings.port());
         let mut network = NetworkOptions::new();
@@ -45,8 +46,9 @@ impl Plan {
             .set_connection_timeout(settings.connect_timeout.as_secs() + 1) // ours is finer, and comes first
             .set_outgoing_inflight_upper_limit(settings.window)
             .set_max_packet_size(Some(LARGEST_ANSWER));
-        if let Some(user) = &settings.user {
-            options.set_credentials(user.clone(), settings.password.clone().unwrap_or_default());
+        if credentials.user.is_some() || credentials.password.is_some() {
+            // what is empty is not sent
+            options.set_credentials(credentials.user.unwrap_or_default(), credentials.password.unwrap_or_default());
         }
         options
     }
@@ -100,8 +102,12 @@ impl From<Down> for Ended {
 
 async fn session(plan: &Plan, inbox: &Inbox, link: &Link) -> Ended {
     let window = plan.settings.window;
+    let credentials = match plan.settings.credentials() {
+        Ok(credentials) => credentials,
+        Err(words) => return failure::refused(words).into(),
+    };
     // room for a full window and for DISCONNECT: `try_publish` never finds the channel full
-    let (client, mut events) = AsyncClient::new(plan.options(), usize::from(window) + 1);
+    let (client, mut events) = AsyncClient::new(plan.options(credentials), usize::from(window) + 1);
 
     let hello = tokio::select! {
         biased;
