@@ -35,6 +35,7 @@ use crate::Error;
 ///     .with_tls(TlsSettings::new().with_ca_file("/etc/station/ca.pem"))
 ///     .with_last_will(LastWill::text("status/roof", "lost").retained())
 ///     .with_keep_alive(Duration::from_secs(60));
+/// # #[cfg(feature = "tls")]
 /// settings.check()?;
 /// # Ok::<(), edge_outbox::Error>(())
 /// ```
@@ -168,6 +169,7 @@ impl MqttSettings {
     /// use edge_outbox::broker::MqttSettings;
     ///
     /// let url = "mqtts://broker.example?user_file=/run/credentials/user&password_file=/run/credentials/password";
+    /// # #[cfg(feature = "tls")]
     /// assert_eq!(MqttSettings::from_url(url)?.port(), 8883);
     /// # Ok::<(), edge_outbox::Error>(())
     /// ```
