@@ -169,6 +169,6 @@ pub use status::{ClosedTopic, FailedMessage, LinkState, MessageState, Role, Stat
 pub use {r2d2, r2d2_sqlite, rusqlite};
 
 /// The README's code, compiled with the documentation's tests.
-#[cfg(all(doctest, feature = "mqtt"))]
+#[cfg(all(doctest, feature = "tls"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

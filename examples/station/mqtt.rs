@@ -22,10 +22,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 pub fn route(url: &str, run: &str) -> Result<Route, Failure> {
     let direct = MqttSettings::from_url(url)?;
+    if direct.tls.is_some() {
+        return Err("the station's ear, which hears what arrives, speaks no TLS: give it mqtt://".into());
+    }
     let name = format!("mqtt://{}:{}, through a cable that can be cut", direct.host, direct.port());
     let far_end = listen(&direct, run)?;
     let cable = Cable::lay(&direct.host, direct.port())?;
-    let cabled = MqttSettings { host: Ipv4Addr::LOCALHOST.to_string(), port: Some(cable.port), ..direct };
+    let mut cabled = direct.with_port(cable.port);
+    cabled.host = Ipv4Addr::LOCALHOST.to_string();
     Ok(Route { name, broker: Box::new(Mqtt::new(cabled)?), link: Box::new(cable), far_end })
 }
 

@@ -46,7 +46,7 @@ pub(super) fn connect(protocol: Protocol, hello: &Hello<'_>, out: &mut BytesMut)
             };
             let will = will.map(|will| v5::LastWill {
                 topic: Bytes::from(will.topic.clone()),
-                message: Bytes::from(will.payload.clone()),
+                message: Bytes::copy_from_slice(will.payload.as_bytes()),
                 qos: v5_level(will.qos),
                 retain: will.retain,
                 properties: None,
@@ -59,7 +59,7 @@ pub(super) fn connect(protocol: Protocol, hello: &Hello<'_>, out: &mut BytesMut)
             connect.keep_alive = hello.keep_alive;
             connect.last_will = will.map(|will| v4::LastWill {
                 topic: will.topic.clone(),
-                message: Bytes::from(will.payload.clone()),
+                message: Bytes::copy_from_slice(will.payload.as_bytes()),
                 qos: v4_level(will.qos),
                 retain: will.retain,
             });

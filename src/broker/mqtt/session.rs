@@ -115,7 +115,7 @@ fn begin<'a>(plan: &Plan, inbox: &'a Arc<Inbox>) -> Result<(Wire<'a>, Terms, Kee
 }
 
 fn connection<'a>(plan: &Plan, inbox: &'a Arc<Inbox>, until: Instant) -> Result<TcpStream, Ended<'a>> {
-    let host = plan.settings.resolvable_host().to_owned();
+    let host = plan.settings.bare_host().to_owned();
     plan.dialer.dial(host, plan.settings.port(), until, inbox).map_err(failure::no_thread)?;
     loop {
         let (word, connection) = inbox.take_connection();

@@ -143,6 +143,29 @@ fn the_wrong_password_is_a_refused_session() {
 }
 
 #[test]
+fn a_password_in_a_file_is_read_anew_for_each_session() {
+    // the password `spring`, as `mosquitto_passwd` writes it
+    const PASSWORDS: &str = "station:$7$101$ZvOa7oJPPw6Dgdar\
+    $HLwfbePvkHkptmOALdP4yktS1ZEqr+AUnd9goxvPi8+9LIj/4KPYnGvO9SI4onOuybG3I04w8TWfDeWEhy/cfA==\n";
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("passwords"), PASSWORDS).unwrap();
+    let file = folder.path().join("password");
+    let broker = Mosquitto::start_in(folder, &["allow_anonymous false", "password_file passwords"]);
+    let mut forwarder = Forwarder::new(settings(broker.port()).with_user("station").with_password_file(&file));
+    let mut refused = || {
+        forwarder.connect();
+        let down = forwarder.wait_down();
+        assert!(matches!(down, Down::Refused(_)), "{down:?}");
+    };
+    refused(); // there is no such file yet
+    std::fs::write(&file, "winter\n").unwrap();
+    refused();
+    std::fs::write(&file, "spring\n").unwrap();
+    forwarder.connect();
+    forwarder.wait("a session", |f| f.limits.is_some());
+}
+
+#[test]
 fn a_message_above_the_brokers_size_limit_is_refused_for_good_and_its_neighbours_are_not() {
     let broker = Mosquitto::start_with(&["message_size_limit 1000"]);
     for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {

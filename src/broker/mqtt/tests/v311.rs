@@ -105,12 +105,7 @@ fn the_last_will_is_said_when_the_connection_is_lost_and_not_when_it_is_ended() 
     let broker = Mosquitto::start();
     for protocol in [Protocol::V5, Protocol::V311] {
         let subscriber = broker.subscribe("will/#");
-        let will = |topic: &str| LastWill {
-            topic: topic.to_owned(),
-            payload: "gone".to_owned(),
-            qos: QoS::AtLeastOnce,
-            retain: false,
-        };
+        let will = |topic: &str| LastWill::text(topic, "gone");
         let of = |topic: &str| MqttSettings { protocol, last_will: Some(will(topic)), ..settings(broker.port()) };
         // ended politely, and at once: the broker hears a good-bye both times
         for patience in [Duration::from_secs(5), Duration::ZERO] {
