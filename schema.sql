@@ -34,7 +34,7 @@ CREATE TABLE outbox (
     -- The last reason for which the message was refused or parked.
     last_error       TEXT,
 
-    -- When the row was written, in Unix milliseconds. Information: order is by id.
+    -- When the row was written, in Unix milliseconds. Information (order is by id), unless the message expires.
     created_at       INTEGER NOT NULL DEFAULT (CAST(round((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)),
     -- With the id the message's name on the wire: clones of a card and restored backups give out the same ids.
     nonce            INTEGER NOT NULL DEFAULT (random()),
@@ -47,7 +47,8 @@ CREATE TABLE outbox (
     retain           INTEGER NOT NULL DEFAULT 0 CHECK (retain = 0 OR retain = 1),
     -- Foreseen, not read yet.
     priority         INTEGER,
-    -- Foreseen, not read yet: Unix milliseconds.
+    -- Until when the message is of use, in Unix milliseconds; NULL: for ever. Any integer: what is over when its turn
+    -- comes to be sent is parked. No more time is left to a message than there was between `created_at` and this.
     expires_at       INTEGER,
 
     -- An MQTT topic name, in UTF-8.
@@ -58,10 +59,13 @@ CREATE TABLE outbox (
     key              TEXT             CHECK (length(CAST(key AS BLOB)) BETWEEN 1 AND 1024),
     -- The payload's media type.
     content_type     TEXT             CHECK (length(CAST(content_type AS BLOB)) <= 65535),
-    -- Foreseen, not read yet.
-    response_topic   TEXT,
-    -- Foreseen, not read yet.
-    correlation_data BLOB,
+    -- The topic on which an answer is expected: a topic name as well.
+    response_topic   TEXT             CHECK (response_topic IS NULL
+                                             OR (length(CAST(response_topic AS BLOB)) BETWEEN 1 AND 65535
+                                                 AND instr(response_topic, '+') = 0 AND instr(response_topic, '#') = 0
+                                                 AND instr(response_topic, char(0)) = 0)),
+    -- What the sender recognises the answer by.
+    correlation_data BLOB             CHECK (length(correlation_data) <= 65535),
     -- A JSON array of [name, value] pairs of strings, in their order, repeated names allowed.
     headers          TEXT             CHECK (substr(headers, 1, 1) = '['),
     -- Bytes as BLOB, or text. ANY, since BLOB in a STRICT table refuses text. Last, so that what stands before it is
@@ -121,23 +125,33 @@ BEGIN
     SELECT RAISE(ABORT, 'outbox: the id of a message does not change');
 END;
 
--- A message edited on purpose is not a damaged one.
-CREATE TRIGGER outbox_edited AFTER UPDATE OF topic, payload, key, headers, qos, retain, content_type ON outbox
+-- A message edited on purpose is not a damaged one. The checksum does not cover expires_at.
+CREATE TRIGGER outbox_edited
+AFTER UPDATE OF topic, payload, key, headers, qos, retain, content_type, response_topic, correlation_data ON outbox
 WHEN NEW.checksum IS NOT NULL
  AND (NEW.topic IS NOT OLD.topic OR NEW.payload IS NOT OLD.payload OR NEW.key IS NOT OLD.key
       OR NEW.headers IS NOT OLD.headers OR NEW.qos IS NOT OLD.qos OR NEW.retain IS NOT OLD.retain
-      OR NEW.content_type IS NOT OLD.content_type)
+      OR NEW.content_type IS NOT OLD.content_type OR NEW.response_topic IS NOT OLD.response_topic
+      OR NEW.correlation_data IS NOT OLD.correlation_data)
 BEGIN
     UPDATE outbox SET checksum = NULL WHERE id = NEW.id;
 END;
 
 -- A row made PENDING again, or taken out of its lane, by hand may lie below the position: it must enter outbox_again.
+-- And if its time is over, whoever makes it PENDING again wants it sent all the same. (By the clock, and not in any
+-- case: what has time left when it is retried keeps it.)
 CREATE TRIGGER outbox_reopened AFTER UPDATE OF status, attempts, held_by ON outbox
 WHEN NEW.status = 'PENDING'
  AND (OLD.status <> 'PENDING'
       OR (NEW.attempts = 0 AND NEW.held_by IS NULL AND (OLD.attempts <> 0 OR OLD.held_by IS NOT NULL)))
 BEGIN
-    UPDATE outbox SET attempts = 1, wait_ms = 0, filler = NULL WHERE id = NEW.id;
+    UPDATE outbox
+    SET attempts = 1, wait_ms = 0, filler = NULL,
+        expires_at = CASE WHEN OLD.status = 'PENDING'
+                            OR (expires_at > created_at
+                                AND expires_at > CAST(round((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER))
+                          THEN expires_at END
+    WHERE id = NEW.id;
 END;
 
 -- A row settled by hand leaves its lane.

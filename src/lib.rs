@@ -77,7 +77,8 @@
 //!    the truth about syncing.
 //! 5. *Offline is free.* Nothing is charged to any message, and nothing is written.
 //! 6. *Bounded.* Every queue, window and batch has a limit; [`Settings`] holds those that can be chosen.
-//! 7. *Clock-proof.* Order, waits and wake-up never look at the wall clock; it decides only when SENT rows are purged.
+//! 7. *Clock-proof.* Order, waits and wake-up never look at the wall clock; it decides only when SENT rows are purged,
+//!    and when a message that was [given an expiry](Message::with_expiry) is over: it is parked then.
 //!
 //! # How a message travels
 //!
@@ -160,8 +161,8 @@ mod store;
 
 pub use error::Error;
 pub use message::{
-    DUPLICATE_HEADER, ID_HEADER, MAX_HEADER, MAX_HEADERS, MAX_KEY, MAX_TOPIC, Message, MessageId, Payload, QoS,
-    RESERVED_HEADERS,
+    DUPLICATE_HEADER, ID_HEADER, MAX_EXPIRY, MAX_HEADER, MAX_HEADERS, MAX_KEY, MAX_TOPIC, Message, MessageId, Payload,
+    QoS, RESERVED_HEADERS,
 };
 pub use outbox::{Builder, InTransaction, Outbox};
 pub use settings::{Backoff, ClosedTopics, Ordering, Settings};

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,10 +13,15 @@ use crate::Error;
 pub const MAX_TOPIC: usize = 65_535;
 /// Longest key, in bytes of UTF-8.
 pub const MAX_KEY: usize = 1_024;
-/// Longest header name, header value and content type, in bytes of UTF-8; the same 16 bits as for the topic.
+/// Longest header name, header value, content type and correlation data, in bytes; the same 16 bits as for the topic.
 pub const MAX_HEADER: usize = 65_535;
 /// Most bytes that all headers of a message may take together.
 pub const MAX_HEADERS: usize = 1_048_576;
+
+/// Longest expiry: MQTT counts it in seconds, in 32 bits
+/// ([MQTT 5, section 3.3.2.3.3](https://docs.oasis-open.org/mqtt/mqtt/v5.0/os/mqtt-v5.0-os.html#_Toc3901112)).
+/// About 136 years.
+pub const MAX_EXPIRY: Duration = Duration::from_secs(u32::MAX as u64);
 
 /// Header names that the outbox itself puts on the wire, and that a message may therefore not carry.
 pub const RESERVED_HEADERS: [&str; 2] = [ID_HEADER, DUPLICATE_HEADER];
@@ -52,6 +58,14 @@ pub struct Message {
     pub headers: Vec<(String, String)>,
     /// The payload's media type, for example `application/json`.
     pub content_type: Option<String>,
+    /// How long the message is of use, counted from its enqueueing: 1 s to [`MAX_EXPIRY`]. `None`: for ever. In a
+    /// [`Delivery`](crate::broker::Delivery) it is what is *left* of that, at least 1 s. See
+    /// [`with_expiry`](Self::with_expiry).
+    pub expiry: Option<Duration>,
+    /// The topic on which an answer is expected; a name by the same rules as [`topic`](Self::topic).
+    pub response_topic: Option<String>,
+    /// What the sender recognises the answer by. At most [`MAX_HEADER`] bytes.
+    pub correlation_data: Option<Vec<u8>>,
     /// The quality of service asked of the broker. Defaults to [`QoS::AtLeastOnce`].
     pub qos: QoS,
     /// Whether the broker keeps this message as the topic's last one for later subscribers. Defaults to `false`.
@@ -85,6 +99,9 @@ impl Message {
             key: None,
             headers: Vec::new(),
             content_type: None,
+            expiry: None,
+            response_topic: None,
+            correlation_data: None,
             qos: QoS::default(),
             retain: false,
         }
@@ -108,6 +125,37 @@ impl Message {
         self
     }
 
+    /// Sets the [`expiry`](Self::expiry): the message is of use for so long, and is not sent later.
+    ///
+    /// Each time it is handed to the broker, it says how much is left, as
+    /// [MQTT 5, section 3.3.2.3.3](https://docs.oasis-open.org/mqtt/mqtt/v5.0/os/mqtt-v5.0-os.html#_Toc3901112), asks of
+    /// those who pass messages on. MQTT 3.1.1 has no word for that: there the expiry holds on the device alone. A message
+    /// whose turn comes when nothing is left is parked as FAILED with the reason `expired: …`: it is
+    /// [listed and counted](crate::Outbox::failed) and never silently dropped.
+    /// [`Outbox::retry`](crate::Outbox::retry) sends it all the same, without an expiry. Kept in milliseconds; a part of
+    /// one counts as a whole.
+    ///
+    /// **This, alone of all that decides about sending, goes by the wall clock**, for no other clock survives a restart.
+    /// A clock that went back makes no message expire, nor does it give one more time than it had at first. But a clock
+    /// that jumps forward lets messages expire before their time: on a device without a battery-backed clock those that
+    /// were enqueued before the clock was set for the first time.
+    pub fn with_expiry(mut self, expiry: Duration) -> Self {
+        self.expiry = Some(expiry);
+        self
+    }
+
+    /// Sets the [`response_topic`](Self::response_topic).
+    pub fn with_response_topic(mut self, response_topic: impl Into<String>) -> Self {
+        self.response_topic = Some(response_topic.into());
+        self
+    }
+
+    /// Sets the [`correlation_data`](Self::correlation_data).
+    pub fn with_correlation_data(mut self, correlation_data: impl Into<Vec<u8>>) -> Self {
+        self.correlation_data = Some(correlation_data.into());
+        self
+    }
+
     /// Sets the [`qos`](Self::qos).
     pub fn with_qos(mut self, qos: QoS) -> Self {
         self.qos = qos;
@@ -120,28 +168,23 @@ impl Message {
         self
     }
 
-    /// Bytes that this message takes on its way: topic, key, headers, content type and payload.
+    /// Bytes that this message takes on its way: topic, key, headers, content type, response topic, correlation data and
+    /// payload.
     pub fn size(&self) -> usize {
         let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
         self.topic.len()
             + self.payload.len()
             + self.key.as_ref().map_or(0, String::len)
             + self.content_type.as_ref().map_or(0, String::len)
+            + self.response_topic.as_ref().map_or(0, String::len)
+            + self.correlation_data.as_ref().map_or(0, Vec::len)
             + headers
     }
 
     /// Checks every limit of the fields' documentation.
     pub(crate) fn check(&self, max_payload: usize) -> Result<(), Error> {
         let invalid = |field, why: String| Err(Error::Invalid { field, why });
-        if self.topic.is_empty() || self.topic.len() > MAX_TOPIC {
-            return invalid("topic", format!("is {} bytes long; 1 to {MAX_TOPIC} are allowed", self.topic.len()));
-        }
-        if let Some(bad) = self.topic.chars().find(|c| matches!(c, '+' | '#' | '\0')) {
-            return invalid(
-                "topic",
-                format!("holds {bad:?}; `+` and `#` belong to subscriptions, and NUL is not allowed in MQTT"),
-            );
-        }
+        check_topic("topic", &self.topic)?;
         if let Some(key) = &self.key {
             if key.is_empty() || key.len() > MAX_KEY {
                 return invalid(
@@ -184,6 +227,27 @@ impl Message {
                 );
             }
         }
+        if let Some(expiry) = self.expiry {
+            if expiry < Duration::from_secs(1) || expiry > MAX_EXPIRY {
+                return invalid(
+                    "expiry",
+                    format!(
+                        "is {expiry:?}; 1s to {MAX_EXPIRY:?} are allowed, or none for a message that never expires"
+                    ),
+                );
+            }
+        }
+        if let Some(response_topic) = &self.response_topic {
+            check_topic("response topic", response_topic)?;
+        }
+        if let Some(data) = &self.correlation_data {
+            if data.len() > MAX_HEADER {
+                return invalid(
+                    "correlation data",
+                    format!("is {} bytes long; at most {MAX_HEADER} are allowed", data.len()),
+                );
+            }
+        }
         if self.payload.len() > max_payload {
             return invalid(
                 "payload",
@@ -197,7 +261,20 @@ impl Message {
     }
 }
 
-/// Shows the sizes of payload and headers, never what they say: a `Debug` ends up in logs.
+/// The rules of an MQTT topic name.
+fn check_topic(field: &'static str, topic: &str) -> Result<(), Error> {
+    if topic.is_empty() || topic.len() > MAX_TOPIC {
+        let why = format!("is {} bytes long; 1 to {MAX_TOPIC} are allowed", topic.len());
+        return Err(Error::Invalid { field, why });
+    }
+    if let Some(bad) = topic.chars().find(|c| matches!(c, '+' | '#' | '\0')) {
+        let why = format!("holds {bad:?}; `+` and `#` belong to subscriptions, and NUL is not allowed in MQTT");
+        return Err(Error::Invalid { field, why });
+    }
+    Ok(())
+}
+
+/// Shows the sizes of payload, headers and correlation data, never what they say: a `Debug` ends up in logs.
 impl fmt::Debug for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Message")
@@ -206,9 +283,21 @@ impl fmt::Debug for Message {
             .field("key", &self.key)
             .field("headers", &format_args!("{} headers", self.headers.len()))
             .field("content_type", &self.content_type)
+            .field("expiry", &self.expiry)
+            .field("response_topic", &self.response_topic)
+            .field("correlation_data", &self.correlation_data.as_deref().map(Size))
             .field("qos", &self.qos)
             .field("retain", &self.retain)
             .finish()
+    }
+}
+
+/// Shows the length of bytes alone.
+struct Size<'a>(&'a [u8]);
+
+impl fmt::Debug for Size<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0.len())
     }
 }
 

@@ -147,7 +147,7 @@ pub struct FailedMessage {
     pub reason: String,
     /// Sendings that were settled.
     pub attempts: u32,
-    /// Bytes on the wire, about: topic, key, headers, content type, payload.
+    /// Bytes on the wire, about: [`Message::size`].
     pub size: u64,
     /// When it was enqueued, by the wall clock of that time.
     pub created_at: SystemTime,
@@ -173,9 +173,10 @@ pub struct StoredMessage {
     pub last_error: Option<String>,
     /// What it waits behind: `key ` and a key, or `topic ` and a topic.
     pub held_by: Option<String>,
-    /// Bytes on the wire, about: topic, key, headers, content type, payload.
+    /// Bytes on the wire, about: [`Message::size`].
     pub size: u64,
-    /// The message; or why there is none that could be sent, in words.
+    /// The message, with the whole [expiry](Message::expiry) it was given; or why there is none that could be sent, in
+    /// words.
     pub message: Result<Message, String>,
 }
 

@@ -103,7 +103,7 @@ pub struct Delivery {
     /// Whether this message may have been delivered before: it was in flight when a session ended, was dealt with
     /// before, or is one of the first after a start. It may as well never have been delivered.
     pub possible_duplicate: bool,
-    /// What to carry.
+    /// What to carry. Its [expiry](Message::expiry), if it has one, is what was left of it at the handing over.
     pub message: Message,
     /// The right to settle it.
     pub receipt: Receipt,

@@ -4,6 +4,7 @@
 //! folder carries out what it says.
 
 mod dispatcher;
+mod expiry;
 mod flushes;
 mod lock;
 mod run;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::dispatcher::{Action, Dice, Dispatcher, Ending, Rules, Session};
+use super::expiry;
 use super::flushes::Flushes;
 use super::shared::{Progress, Shared};
 use super::{Command, Event, Outcome, Ticket};
@@ -325,20 +326,28 @@ impl<'p> Run<'p> {
                 .map(|found| found.map(|(_, content)| content)),
         };
         match content {
-            Ok(Some(Content::Message(id, message))) => {
+            Ok(Some(Content::Message { id, mut message, created_at })) => {
+                // Now and not when it was read, which may have been long before.
+                if let Some(expiry) = &mut message.expiry {
+                    match expiry::left(*expiry, created_at, now_ms()) {
+                        Ok(left) => *expiry = left,
+                        Err(reason) => return self.park(ticket, reason),
+                    }
+                }
                 let receipt = Receipt::new(ticket, self.parts.shared.mailbox.clone());
                 self.queue.push_back(Delivery::new(id, possible_duplicate, *message, receipt));
             }
-            Ok(Some(Content::Spoiled(reason))) => {
-                let refusal = Refusal::new(Verdict::Never, reason);
-                self.dispatcher.settled(ticket, Outcome::Refused(refusal));
-            }
+            Ok(Some(Content::Spoiled(reason))) => self.park(ticket, reason),
             Ok(None) => self.dispatcher.vanished(ticket),
             Err(error) => {
                 self.trouble(&error);
                 self.dispatcher.settled(ticket, Outcome::NotDelivered);
             }
         }
+    }
+
+    fn park(&mut self, ticket: Ticket, reason: String) {
+        self.dispatcher.settled(ticket, Outcome::Refused(Refusal::new(Verdict::Never, reason)));
     }
 
     fn hand_over(&mut self) {

@@ -57,7 +57,8 @@ impl Outbox {
         Ok(stored.map(StoredMessage::from))
     }
 
-    /// Makes the failed message of that row id pending again. It gets all its attempts back, and is sent soon.
+    /// Makes the failed message of that row id pending again. It gets all its attempts back, and is sent soon; if its
+    /// [expiry](crate::Message::expiry) is over, without one.
     ///
     /// # Errors
     /// [`Error::NoSuchMessage`] if it is not a failed one; otherwise as [`transaction`](Self::transaction).
@@ -65,7 +66,7 @@ impl Outbox {
         self.transaction(|tx| store::retry(tx, id))
     }
 
-    /// Makes all failed messages pending again: how many there were.
+    /// [`retry`](Self::retry) for all failed messages, those that expired among them: how many there were.
     ///
     /// # Errors
     /// [`Error::Busy`], [`Error::Pool`], [`Error::Sqlite`]; those before it are pending then.
@@ -122,7 +123,7 @@ impl From<Stored> for StoredMessage {
             held_by: stored.held_by,
             size: stored.size as u64,
             message: match stored.content {
-                Content::Message(_, message) => Ok(*message),
+                Content::Message { message, .. } => Ok(*message),
                 Content::Spoiled(why) => Err(why),
             },
         }

@@ -82,7 +82,8 @@ const RETRY_BITE: &str = "
 const EMPTY: &str = "
     UPDATE main.outbox
     SET status = 'SENT', filler = '...', status_at = 0, last_error = 'discarded',
-        key = NULL, headers = NULL, content_type = NULL, payload = x'', checksum = NULL
+        key = NULL, headers = NULL, content_type = NULL, response_topic = NULL, correlation_data = NULL,
+        expires_at = NULL, payload = x'', checksum = NULL
     WHERE id = ?1 AND status = 'FAILED'";
 
 /// Parked messages behind `after`, by id.
@@ -131,7 +132,8 @@ pub(crate) fn get(conn: &Connection, id: i64, max_payload: usize) -> Result<Opti
     Ok(stored)
 }
 
-/// Makes a parked message PENDING again, as if refused once: it is sent next, and has all other attempts before it.
+/// Makes a parked message PENDING again, as if refused once: it is sent next, and has all other attempts before it. If
+/// its expiry is over, it has none any more: the trigger `outbox_reopened` sees to that, for retries by hand too.
 pub(crate) fn retry(conn: &Connection, id: i64) -> Result<(), Error> {
     match conn.prepare_cached(RETRY)?.execute(params![id, id, now_ms()])? {
         0 => Err(Error::NoSuchMessage { id, wanted: "a failed message" }),

@@ -17,7 +17,8 @@ macro_rules! row_columns {
     () => {
         "id, octet_length(topic), CASE WHEN octet_length(topic) <= 65535 THEN topic END,
          octet_length(key), CASE WHEN octet_length(key) <= 1024 THEN key END,
-         octet_length(content_type), octet_length(headers), octet_length(payload), attempts, wait_ms, synced"
+         octet_length(content_type), octet_length(headers), octet_length(payload), attempts, wait_ms, synced,
+         octet_length(response_topic), octet_length(correlation_data)"
     };
 }
 /// The columns that [`content`] reads, behind those of [`row_columns`]. `:max_payload` bounds the payload.
@@ -26,14 +27,17 @@ macro_rules! content_columns {
         "status, nonce, checksum, qos, retain,
          CASE WHEN octet_length(content_type) <= 65535 THEN content_type END,
          CASE WHEN octet_length(headers) <= 8388608 THEN headers END,
-         CASE WHEN octet_length(payload) <= :max_payload THEN payload END"
+         CASE WHEN octet_length(payload) <= :max_payload THEN payload END,
+         CASE WHEN octet_length(response_topic) <= 65535 THEN response_topic END,
+         CASE WHEN octet_length(correlation_data) <= 65535 THEN correlation_data END,
+         expires_at, created_at"
     };
 }
 pub(super) use {content_columns, row_columns};
 
 /// The first column behind those of [`row_columns`], and behind those of [`content_columns`].
-pub(super) const AFTER_ROW: usize = 11;
-pub(super) const AFTER_CONTENT: usize = AFTER_ROW + 8;
+pub(super) const AFTER_ROW: usize = 13;
+pub(super) const AFTER_CONTENT: usize = AFTER_ROW + 12;
 
 /// Longest JSON text of headers, in bytes: `MAX_HEADERS` with every byte escaped and the brackets, within reason.
 const MAX_HEADERS_JSON: usize = 8 * 1024 * 1024;
@@ -67,7 +71,7 @@ pub(super) fn lossy(row: &rusqlite::Row<'_>, column: usize) -> Option<String> {
 }
 
 pub(super) fn row(row: &rusqlite::Row<'_>) -> Row {
-    let size = [1, 3, 5, 6, 7].iter().fold(0, |sum: usize, column| sum.saturating_add(length(row, *column)));
+    let size = [1, 3, 5, 6, 7, 11, 12].iter().fold(0, |sum: usize, column| sum.saturating_add(length(row, *column)));
     let wait = Duration::from_millis(u64::try_from(integer(row, 9)).unwrap_or(0));
     Row {
         id: integer(row, 0),
@@ -83,13 +87,19 @@ pub(super) fn row(row: &rusqlite::Row<'_>) -> Row {
 
 pub(super) fn content(row: &rusqlite::Row<'_>, max_payload: usize) -> Content {
     match sound(row, max_payload) {
-        Ok((id, message)) => Content::Message(id, Box::new(message)),
+        Ok(Sound { id, message, created_at }) => Content::Message { id, message: Box::new(message), created_at },
         Err(why) => Content::Spoiled(why),
     }
 }
 
+struct Sound {
+    id: MessageId,
+    message: Message,
+    created_at: i64,
+}
+
 /// The message, or what is wrong with it; never what stands in it, since the reason ends up in logs.
-fn sound(row: &rusqlite::Row<'_>, max_payload: usize) -> Result<(MessageId, Message), String> {
+fn sound(row: &rusqlite::Row<'_>, max_payload: usize) -> Result<Sound, String> {
     let column = |nth: usize| AFTER_ROW + nth;
     let status = cell(row, column(0));
     if !matches!(status, ValueRef::Text(b"PENDING" | b"SENT" | b"FAILED")) {
@@ -120,7 +130,19 @@ fn sound(row: &rusqlite::Row<'_>, max_payload: usize) -> Result<(MessageId, Mess
         _ => return Err("damaged: its payload is neither text nor bytes".to_owned()),
     };
     let bytes = payload.as_bytes().unwrap_or_default();
-    let parts = Parts { topic, key, headers: json, payload: bytes, qos: qos.level(), retain, content_type };
+    let response_topic = text(row, column(8), length(row, 11), MAX_TOPIC, "response topic")?;
+    let correlation_data = bytes_or_null(row, column(9), length(row, 12), MAX_HEADER, "correlation data")?;
+    let parts = Parts {
+        topic,
+        key,
+        headers: json,
+        payload: bytes,
+        qos: qos.level(),
+        retain,
+        content_type,
+        response_topic,
+        correlation_data,
+    };
     match cell(row, column(2)) {
         ValueRef::Null => (),
         ValueRef::Integer(sum) if sum == i64::from(parts.checksum()) => (),
@@ -131,7 +153,14 @@ fn sound(row: &rusqlite::Row<'_>, max_payload: usize) -> Result<(MessageId, Mess
         Some(json) => serde_json::from_str::<Vec<(String, String)>>(json)
             .map_err(|_| "its headers are not a JSON array of [name, value] pairs of strings")?,
     };
-    let message = Message {
+    let (expiry, created_at) = match (cell(row, column(10)), cell(row, column(11))) {
+        (ValueRef::Null, _) => (None, 0),
+        (ValueRef::Integer(expires_at), ValueRef::Integer(created_at)) => {
+            (Some(span(created_at, expires_at)), created_at)
+        }
+        _ => return Err("damaged: when it was written or when it expires is no integer".to_owned()),
+    };
+    let mut message = Message {
         topic: topic.to_owned(),
         payload: match payload {
             // Text that is no UTF-8 can be sent as the bytes it is.
@@ -144,12 +173,37 @@ fn sound(row: &rusqlite::Row<'_>, max_payload: usize) -> Result<(MessageId, Mess
         key: key.map(str::to_owned),
         headers,
         content_type: content_type.map(str::to_owned),
+        // Set when the rules have been checked: in the table any integer will do, and none of them is damage.
+        expiry: None,
+        response_topic: response_topic.map(str::to_owned),
+        correlation_data: correlation_data.map(<[u8]>::to_vec),
         qos,
         retain,
     };
     // Plain SQL keeps fewer of the rules than `enqueue` does.
     message.check(max_payload).map_err(|broken| broken.to_string())?;
-    Ok((MessageId::new(integer(row, 0), nonce), message))
+    message.expiry = expiry;
+    Ok(Sound { id: MessageId::new(integer(row, 0), nonce), message, created_at })
+}
+
+/// The time from one stamp to a later one; none at all to an earlier one.
+fn span(from: i64, to: i64) -> Duration {
+    Duration::from_millis(u64::try_from(to.saturating_sub(from)).unwrap_or(0))
+}
+
+fn bytes_or_null<'a>(
+    row: &'a rusqlite::Row<'_>,
+    column: usize,
+    length: usize,
+    most: usize,
+    name: &str,
+) -> Result<Option<&'a [u8]>, String> {
+    match cell(row, column) {
+        ValueRef::Null if length > most => Err(too_long(name, length, most)),
+        ValueRef::Null => Ok(None),
+        ValueRef::Blob(bytes) => Ok(Some(bytes)),
+        _ => Err(format!("damaged: its {name} is not bytes")),
+    }
 }
 
 fn text<'a>(
@@ -160,9 +214,7 @@ fn text<'a>(
     name: &str,
 ) -> Result<Option<&'a str>, String> {
     match cell(row, column) {
-        ValueRef::Null if length > most => {
-            Err(format!("damaged: its {name} is {length} bytes long, at most {most} are allowed"))
-        }
+        ValueRef::Null if length > most => Err(too_long(name, length, most)),
         ValueRef::Null => Ok(None),
         ValueRef::Text(bytes) => match std::str::from_utf8(bytes) {
             Ok(text) => Ok(Some(text)),
@@ -170,4 +222,8 @@ fn text<'a>(
         },
         _ => Err(format!("damaged: its {name} is not text")),
     }
+}
+
+fn too_long(name: &str, length: usize, most: usize) -> String {
+    format!("damaged: its {name} is {length} bytes long, at most {most} are allowed")
 }

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
 use std::process;
+use std::time::Duration;
 
 use rusqlite::{Connection, ToSql, params};
 
@@ -11,9 +12,13 @@ use super::{decode, now_ms};
 use crate::Error;
 use crate::message::{Message, MessageId, Payload};
 
+// To SQLite it is the same instant throughout a statement: `expires_at` counts from exactly the default of `created_at`.
 const INSERT: &str = "
-    INSERT INTO main.outbox (synced, nonce, checksum, qos, retain, topic, key, content_type, headers, payload)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+    INSERT INTO main.outbox (synced, nonce, checksum, qos, retain, topic, key, content_type, headers, payload,
+                             response_topic, correlation_data, expires_at)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12,
+            CASE WHEN ?13 IS NOT NULL
+                 THEN CAST(round((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER) + ?13 END)";
 
 /// Checks the message and writes it as the newest row, in whatever transaction stands on `conn`.
 pub(crate) fn enqueue(conn: &Connection, message: &Message, max_payload: usize) -> Result<MessageId, Error> {
@@ -27,6 +32,8 @@ pub(crate) fn enqueue(conn: &Connection, message: &Message, max_payload: usize) 
         qos: message.qos.level(),
         retain: message.retain,
         content_type: message.content_type.as_deref(),
+        response_topic: message.response_topic.as_deref(),
+        correlation_data: message.correlation_data.as_deref(),
     }
     .checksum();
     let payload: &dyn ToSql = match &message.payload {
@@ -45,8 +52,16 @@ pub(crate) fn enqueue(conn: &Connection, message: &Message, max_payload: usize) 
         message.content_type,
         headers,
         payload,
+        message.response_topic,
+        message.correlation_data,
+        message.expiry.map(whole_ms),
     ])?;
     Ok(MessageId::new(row, nonce))
+}
+
+/// A part of a millisecond counts as a whole: a message never expires before its time.
+fn whole_ms(expiry: Duration) -> i64 {
+    i64::try_from(expiry.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX)
 }
 
 /// Whether this connection syncs its commits: FULL or EXTRA. Asked for each message, since the application may change

@@ -84,7 +84,7 @@ impl Store {
             let Some(found) = found.next()? else { break };
             let content = decode::content(found, max_payload);
             let row = Row { lane_held: decode::integer(found, AFTER_CONTENT) == 1, ..decode::row(found) };
-            if let Content::Message(..) = content {
+            if let Content::Message { .. } = content {
                 read = read.saturating_add(row.size);
             }
             fresh.push((row, content));

@@ -12,7 +12,7 @@ pub(crate) struct Row {
     pub id: i64,
     pub topic: Arc<str>,
     pub key: Option<Arc<str>>,
-    /// Bytes on the wire, about: topic, key, headers, content type, payload.
+    /// Bytes on the wire, about: [`Message::size`].
     pub size: usize,
     /// Sendings that were settled so far.
     pub attempts: u32,
@@ -27,7 +27,13 @@ pub(crate) struct Row {
 /// The message of a row, or why there is none to send.
 #[derive(Clone, Debug)]
 pub(crate) enum Content {
-    Message(MessageId, Box<Message>),
+    Message {
+        id: MessageId,
+        /// Its expiry is the whole of it, from `created_at` on, and may be over.
+        message: Box<Message>,
+        /// Unix milliseconds; 0 where nothing expires.
+        created_at: i64,
+    },
     /// Not to be sent, ever: it breaks a rule, does not match its checksum, or is too large. The reason, in words.
     Spoiled(String),
 }

@@ -11,6 +11,7 @@ mod mqtt;
 mod offline;
 mod opening;
 mod promises;
+mod properties;
 mod transaction;
 
 #[cfg(feature = "mqtt")]

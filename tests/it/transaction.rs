@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use edge_outbox::broker::{Broker, Check, Delivery, InProcess, Link, Refusal, Verdict};
 use edge_outbox::rusqlite::{self, Connection, TransactionBehavior};
-use edge_outbox::{Error, MAX_HEADER, MAX_KEY, MAX_TOPIC, Message, MessageId, Outbox, QoS, Settings};
+use edge_outbox::{Error, MAX_EXPIRY, MAX_HEADER, MAX_KEY, MAX_TOPIC, Message, MessageId, Outbox, QoS, Settings};
 
 use crate::device::{Device, SOON, broker, enqueue, next, quick, said, take, value};
 
@@ -285,6 +285,15 @@ fn every_limit_of_a_message_is_refused_in_words_and_the_transaction_goes_on() {
         (plain().with_header("id", "v"), &["header", "`id`", "another name"]),
         (plain().with_header("n", "v\0"), &["header", "NUL"]),
         (plain().with_content_type("c".repeat(MAX_HEADER + 1)), &["content type", "65536", "65535"]),
+        (plain().with_expiry(Duration::ZERO), &["expiry", "0ns", "1s", "4294967295s"]),
+        (plain().with_expiry(Duration::from_millis(999)), &["expiry", "999ms", "1s", "4294967295s"]),
+        (plain().with_expiry(MAX_EXPIRY + Duration::from_nanos(1)), &["expiry", "4294967295s"]),
+        (plain().with_response_topic(""), &["response topic", "0 bytes", "65535"]),
+        (plain().with_response_topic("r".repeat(MAX_TOPIC + 1)), &["response topic", "65536", "65535"]),
+        (plain().with_response_topic("a/+"), &["response topic", "'+'"]),
+        (plain().with_response_topic("#"), &["response topic", "'#'"]),
+        (plain().with_response_topic("\0"), &["response topic", "NUL"]),
+        (plain().with_correlation_data([0; MAX_HEADER + 1]), &["correlation data", "65536", "65535"]),
         (Message::new("t", vec![0; 1_001]), &["payload", "1001", "1000", "max_payload"]),
     ];
     outbox
@@ -311,6 +320,8 @@ fn a_message_at_every_limit_arrives_as_it_was_written() {
         .with_header("n".repeat(MAX_HEADER), "v".repeat(MAX_HEADER))
         .with_header("quotes \" and \\", "a line\nand \u{1f600}")
         .with_content_type("c".repeat(MAX_HEADER))
+        .with_response_topic("r".repeat(MAX_TOPIC))
+        .with_correlation_data(vec![0xfe; MAX_HEADER])
         .with_qos(QoS::ExactlyOnce)
         .retained();
     enqueue(&outbox, [message.clone(), Message::text("empty", "")]);

@@ -1,4 +1,5 @@
 use std::fs;
+use std::time::Duration;
 
 use super::{Device, Fate, MAX_PAYLOAD, NOW, batch, failed, held, message, spoiled, waiting};
 use crate::store::{Content, Lane, Status, Store, get, open, retry};
@@ -29,6 +30,21 @@ fn whatever_stands_in_a_row_it_is_read_named_and_parked() {
         ("retain = NULL", "retain"),
         ("content_type = x'00'", "content type is not text"),
         ("content_type = char(0)", "content type"),
+        ("response_topic = ''", "response topic"),
+        ("response_topic = 'a/+'", "response topic"),
+        ("response_topic = 'a' || char(0)", "response topic"),
+        ("response_topic = 5", "response topic is not text"),
+        ("response_topic = CAST(x'74ff' AS TEXT)", "response topic is not UTF-8"),
+        ("response_topic = printf('%.*c', 65536, 'x')", "response topic is 65536 bytes long"),
+        ("correlation_data = 'text'", "correlation data is not bytes"),
+        ("correlation_data = 5", "correlation data is not bytes"),
+        ("correlation_data = zeroblob(65536)", "correlation data is 65536 bytes long"),
+        ("expires_at = 'tomorrow'", "expires is no integer"),
+        ("expires_at = 1.5", "expires is no integer"),
+        ("expires_at = x'00'", "expires is no integer"),
+        ("expires_at = 9e18, created_at = 1", "expires is no integer"),
+        ("expires_at = 9000000000000, created_at = 'then'", "when it was written"),
+        ("expires_at = 9000000000000, created_at = NULL", "when it was written"),
         ("headers = 'nonsense'", "headers"),
         ("headers = '[[\"a\"]]'", "headers"),
         ("headers = '[[\"a\", 1]]'", "headers"),
@@ -126,7 +142,9 @@ fn a_flipped_bit_never_sends_a_wrong_message() {
     let sample = Message::text("weather/roof", "it is twenty-one and a half degrees")
         .with_key("roof")
         .with_header("unit", "celsius")
-        .with_content_type("text/plain");
+        .with_content_type("text/plain")
+        .with_response_topic("weather/answers")
+        .with_correlation_data("reading 4711");
     device.put(&sample);
     device.put(&Message::text("t", "last"));
     device.app.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
@@ -147,7 +165,11 @@ fn a_flipped_bit_never_sends_a_wrong_message() {
             let read = store.and_then(|store| store.read_fresh(0, 1, usize::MAX, true, MAX_PAYLOAD));
             match read.as_ref().map(|rows| rows.first()) {
                 Ok(Some((_, Content::Spoiled(_)))) => parked += 1,
-                Ok(Some((row, Content::Message(_, read)))) => {
+                // The checksum leaves out when a message expires; a bit that makes 0 of NULL there has it parked too.
+                Ok(Some((_, Content::Message { message, .. }))) if message.expiry == Some(Duration::ZERO) => {
+                    parked += 1
+                }
+                Ok(Some((row, Content::Message { message: read, .. }))) => {
                     // The bit that makes bytes of text changes nothing on the wire.
                     let payload = Payload::Text(String::from_utf8(read.payload.as_bytes().to_vec()).unwrap());
                     assert!(row.id != 1 || Message { payload, ..*read.clone() } == sample, "byte {at}, bit {bit}");

@@ -36,7 +36,7 @@ fn a_rolled_back_transaction_leaves_no_message_and_no_gap() {
     assert_eq!((rolled_back.row(), kept.row()), (1, 1));
     assert_ne!(rolled_back, kept, "the nonce tells them apart");
     let (_, content) = &device.fresh()[0];
-    assert!(matches!(content, Content::Message(id, _) if *id == kept));
+    assert!(matches!(content, Content::Message { id, .. } if *id == kept));
 }
 
 #[test]

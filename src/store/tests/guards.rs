@@ -88,7 +88,7 @@ fn a_row_settled_by_hand_leaves_its_lane() {
 #[test]
 fn editing_a_message_takes_its_checksum_off_and_nothing_else_does() {
     let mut device = Device::new();
-    device.put_many(7);
+    device.put_many(10);
     device.sql("PRAGMA recursive_triggers = ON");
     for (id, edit) in [
         "topic = 'u'",
@@ -98,12 +98,17 @@ fn editing_a_message_takes_its_checksum_off_and_nothing_else_does() {
         "headers = '[]'",
         "qos = 0",
         "retain = 1",
+        "content_type = 'x/y'",
+        "response_topic = 'r'",
+        "correlation_data = x'00'",
     ]
     .iter()
     .enumerate()
     {
         let id = id + 1;
-        device.sql(&format!("UPDATE outbox SET payload = payload, topic = topic, qos = 1 WHERE id = {id}"));
+        device.sql(&format!(
+            "UPDATE outbox SET payload = payload, topic = topic, qos = 1, expires_at = 1 WHERE id = {id}"
+        ));
         assert_eq!(device.number(&format!("SELECT checksum IS NOT NULL FROM outbox WHERE id = {id}")), 1);
         device.sql(&format!("UPDATE outbox SET {edit} WHERE id = {id}"));
         assert_eq!(device.number(&format!("SELECT checksum IS NULL FROM outbox WHERE id = {id}")), 1, "{edit}");

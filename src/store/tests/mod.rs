@@ -5,6 +5,7 @@ mod damage;
 mod enqueueing;
 mod guards;
 mod opening;
+mod properties;
 mod purge;
 mod reading;
 mod settle;
@@ -132,14 +133,14 @@ fn held(lane: super::Lane) -> Fate {
 
 fn message(content: &Content) -> &Message {
     match content {
-        Content::Message(_, message) => message,
+        Content::Message { message, .. } => message,
         Content::Spoiled(why) => panic!("spoiled: {why}"),
     }
 }
 
 fn spoiled(content: &Content) -> &str {
     match content {
-        Content::Message(id, _) => panic!("{id} is sound"),
+        Content::Message { id, .. } => panic!("{id} is sound"),
         Content::Spoiled(why) => why,
     }
 }

@@ -43,6 +43,8 @@ assert c.execute('PRAGMA integrity_check').fetchone() == ('ok',)
 assert c.execute('SELECT payload, status FROM outbox WHERE id = 1').fetchone() == ('hello', 'SENT')
 c.execute('BEGIN IMMEDIATE')
 c.execute(\"INSERT INTO outbox (topic, payload) VALUES ('from/python', ?)\", (b'\\x00\\x01',))
+c.execute(\"INSERT INTO outbox (topic, payload, expires_at, response_topic, correlation_data) VALUES (?, ?, ?, ?, ?)\",
+          ('from/python', 'expires', 2**53, 'answers', b'\\x00\\x01'))
 c.execute('COMMIT')
 c.execute(\"UPDATE outbox SET status = 'PENDING' WHERE id = 2\")
 try:
@@ -50,7 +52,7 @@ try:
     sys.exit('a gap was allowed')
 except sqlite3.IntegrityError:
     pass
-c.execute('DELETE FROM outbox WHERE id = 11')
+c.execute('DELETE FROM outbox WHERE id = 12')
 print(sqlite3.sqlite_version)
 ";
     // Old ones cannot read a STRICT table; that is said in the documentation and not tested here.
@@ -64,5 +66,11 @@ print(sqlite3.sqlite_version)
     let again: Vec<_> = device.store.read_again(0, 9).unwrap().iter().map(|row| row.id).collect();
     assert_eq!(again, [2, 3]);
     let read = device.fresh();
-    assert_eq!(message(&read.last().unwrap().1), &Message::new("from/python", [0, 1]));
+    assert_eq!(message(&read[read.len() - 2].1), &Message::new("from/python", [0, 1]));
+    let last = message(&read[read.len() - 1].1);
+    assert_eq!(
+        (last.response_topic.as_deref(), last.correlation_data.as_deref()),
+        (Some("answers"), Some(&[0, 1][..]))
+    );
+    assert!(last.expiry.is_some());
 }
