@@ -1,5 +1,7 @@
 //! What we say to the broker, by rumqttc's codecs.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use rumqttc::mqttbytes::{self, v4};
 use rumqttc::v5::mqttbytes::v5::{self, ConnectProperties, PublishProperties};
@@ -104,11 +106,20 @@ pub(super) fn v5_publish(packet_id: u16, id: MessageId, possible_duplicate: bool
         pkid: packet_id,
         payload: Bytes::from(message.payload.into_bytes()),
         properties: Some(PublishProperties {
-            user_properties,
+            message_expiry_interval: message.expiry.map(whole_seconds),
             content_type: message.content_type,
+            response_topic: message.response_topic,
+            correlation_data: message.correlation_data.map(Bytes::from),
+            user_properties,
             ..PublishProperties::default()
         }),
     }
+}
+
+/// What MQTT can say of an expiry: whole seconds, and never less than there is left.
+fn whole_seconds(expiry: Duration) -> u32 {
+    let seconds = expiry.as_secs() + u64::from(expiry.subsec_nanos() > 0);
+    u32::try_from(seconds).unwrap_or(u32::MAX)
 }
 
 /// PUBREL, the same bytes in both protocols.

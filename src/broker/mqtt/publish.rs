@@ -93,7 +93,11 @@ fn remaining_length(protocol: Protocol, message: &Message, id: usize, possible_d
     if possible_duplicate {
         properties += user_property(DUPLICATE_HEADER.len(), MAYBE.len());
     }
-    properties += message.content_type.as_ref().map_or(0, |content_type| 1 + 2 + content_type.len());
+    properties += message.expiry.map_or(0, |_| 1 + 4);
+    let string = |text: Option<usize>| text.map_or(0, |length| 1 + 2 + length);
+    properties += string(message.content_type.as_ref().map(String::len));
+    properties += string(message.response_topic.as_ref().map(String::len));
+    properties += string(message.correlation_data.as_ref().map(Vec::len));
     plain + varint_len(properties) + properties
 }
 
@@ -109,6 +113,8 @@ fn varint_len(value: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use bytes::BytesMut;
 
     use super::super::encode;
@@ -132,7 +138,10 @@ mod tests {
                         let message = Message::new("a/b", vec![0; payload])
                             .with_qos(qos)
                             .with_content_type("text/plain")
-                            .with_header("unit", "celsius");
+                            .with_header("unit", "celsius")
+                            .with_expiry(Duration::from_millis(1_500))
+                            .with_response_topic("answers/1")
+                            .with_correlation_data([0, 1, 2]);
                         let remaining = remaining_length(protocol, &message, LONGEST_ID, duplicate);
                         let ours = 1 + varint_len(remaining) + remaining;
                         let theirs = encoded(protocol, id, duplicate, message);
