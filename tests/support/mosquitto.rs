@@ -23,6 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A mosquitto that listens on 127.0.0.1, lets everybody in, and limits nothing. Killed on drop.
 pub struct Mosquitto {
     port: u16,
+    tls_port: Option<u16>,
     folder: TempDir,
     process: Option<Child>,
 }
@@ -41,19 +42,34 @@ impl Mosquitto {
 
     /// The same in a folder that already holds what the lines speak of.
     pub fn start_in(folder: TempDir, lines: &[&str]) -> Self {
-        let mut broker = Mosquitto { port: 0, folder, process: None };
+        Mosquitto { port: 0, tls_port: None, folder, process: None }.find_ports(lines)
+    }
+
+    /// The same with a second listener, which speaks TLS. `lines` say how: `certfile` and `keyfile`, and for client
+    /// certificates `cafile` and `require_certificate true`. The first one stays plain, for subscribers.
+    pub fn start_tls(folder: TempDir, lines: &[&str]) -> Self {
+        Mosquitto { port: 0, tls_port: Some(0), folder, process: None }.find_ports(lines)
+    }
+
+    fn find_ports(mut self, lines: &[&str]) -> Self {
         for _ in 0..20 {
-            broker.port = free_port();
-            broker.configure(lines);
-            if broker.try_start() {
-                return broker;
+            self.port = free_port();
+            self.tls_port = self.tls_port.map(|_| free_port());
+            self.configure(lines);
+            if self.try_start() {
+                return self;
             }
         }
-        panic!("mosquitto found its port taken 20 times over; it says:\n{}", broker.log());
+        panic!("mosquitto found its port taken 20 times over; it says:\n{}", self.log());
     }
 
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Where it speaks TLS.
+    pub fn tls_port(&self) -> u16 {
+        self.tls_port.expect("it was started with start_tls")
     }
 
     /// For [`Mqtt::from_url`](edge_outbox::broker::Mqtt::from_url).
@@ -96,7 +112,9 @@ impl Mosquitto {
             self.port,
             self.folder.path().display()
         );
-        fs::write(self.folder.path().join("conf"), ours + &lines.join("\n") + "\n")
+        // what follows a listener's line belongs to it
+        let tls = self.tls_port.map(|port| format!("listener {port} 127.0.0.1\n")).unwrap_or_default();
+        fs::write(self.folder.path().join("conf"), ours + &tls + &lines.join("\n") + "\n")
             .expect("the broker's configuration");
     }
 
@@ -117,7 +135,8 @@ impl Mosquitto {
             if process.try_wait().expect("a child of ours").is_some() {
                 return false;
             }
-            if TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_ok() {
+            let ports = [Some(self.port), self.tls_port].into_iter().flatten();
+            if ports.map(|port| TcpStream::connect((Ipv4Addr::LOCALHOST, port))).all(|connected| connected.is_ok()) {
                 thread::sleep(Duration::from_millis(5));
                 if process.try_wait().expect("a child of ours").is_some() {
                     return false;

@@ -35,7 +35,12 @@ pub(super) fn refused(words: impl Into<String>) -> Down {
     Down::Refused(Box::new(Failure { words: words.into(), source: None }))
 }
 
-fn caused(words: &str, source: impl StdError + Send + Sync + 'static) -> Down {
+#[cfg(feature = "tls")]
+pub(super) fn refused_for(words: impl Into<String>, source: impl StdError + Send + Sync + 'static) -> Down {
+    Down::Refused(Box::new(Failure { words: words.into(), source: Some(Box::new(source)) }))
+}
+
+pub(super) fn caused(words: &str, source: impl StdError + Send + Sync + 'static) -> Down {
     Down::Unreachable(Box::new(Failure { words: words.to_owned(), source: Some(Box::new(source)) }))
 }
 

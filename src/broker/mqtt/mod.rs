@@ -26,6 +26,9 @@ mod publish;
 mod reason;
 mod session;
 mod settings;
+#[cfg(feature = "tls")]
+#[cfg_attr(not(test), expect(dead_code, reason = "the session does not speak TLS yet"))]
+mod tls;
 mod transport;
 mod url;
 mod wire;

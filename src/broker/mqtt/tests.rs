@@ -1,7 +1,10 @@
 //! The adapter, driven as the forwarder drives it: against a real broker, and against scripted ones that misbehave.
 
+#[cfg(feature = "tls")]
+#[path = "../../../tests/support/authority.rs"]
+pub(super) mod authority;
 #[path = "../../../tests/support/mosquitto.rs"]
-mod mosquitto;
+pub(super) mod mosquitto;
 
 mod faults;
 mod hostile;
