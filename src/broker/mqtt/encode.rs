@@ -31,7 +31,7 @@ pub(super) struct Hello<'a> {
 
 /// CONNECT. Always for a clean session: the table is the session.
 pub(super) fn connect(protocol: Protocol, hello: &Hello<'_>, out: &mut BytesMut) -> Result<(), TooLarge> {
-    // the codecs leave out what is empty, and MQTT forbids a user name and a password that are
+    // the codecs leave out what is empty, and the settings allow no user name and no password that are
     let has_login = hello.user.is_some() || hello.password.is_some();
     let (user, password) = (hello.user.unwrap_or_default(), hello.password.unwrap_or_default());
     let will = hello.last_will;

@@ -184,8 +184,7 @@ fn a_host_is_a_name_or_an_address_and_nothing_more() {
 #[test]
 fn an_ipv6_address_is_a_host_with_and_without_brackets() {
     let (bare, bracketed) = (MqttSettings::new("::1"), MqttSettings::new("[::1]"));
-    assert_eq!(bare.bare_host(), bracketed.bare_host());
-    assert_eq!(bare.bare_host(), bracketed.bare_host());
+    assert_eq!((bare.bare_host(), bracketed.bare_host()), ("::1", "::1"));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::mosquitto::{Cable, Mosquitto};
 use super::*;
 use crate::QoS;
-use crate::broker::Verdict;
+use crate::broker::{LastWill, Protocol, Verdict};
 
 #[test]
 fn what_a_message_says_arrives() {
@@ -38,6 +38,24 @@ fn what_a_message_says_arrives() {
     assert_eq!((received.payload.as_slice(), received.property("duplicate")), (&[0, 255][..], Some("maybe")));
     let late = broker.subscribe("t");
     assert!(late.take(1)[0].retain);
+}
+
+#[test]
+fn the_last_will_is_said_when_the_connection_is_lost() {
+    let broker = Mosquitto::start();
+    for protocol in [Protocol::V5, Protocol::V311] {
+        let topic = format!("status/{protocol:?}");
+        let subscriber = broker.subscribe(&topic);
+        let cable = Cable::to(broker.port()).unwrap();
+        let will = LastWill::new(&topic, [0, 255]).with_qos(QoS::ExactlyOnce).retained();
+        let settings = settings(cable.port()).with_protocol(protocol).with_last_will(will);
+        let mut forwarder = Forwarder::up(settings);
+        cable.cut();
+        forwarder.wait_down();
+        let received = &subscriber.take(1)[0];
+        assert_eq!((received.payload.as_slice(), received.qos), (&[0, 255][..], 2), "{protocol:?}");
+        assert!(broker.subscribe(&topic).take(1)[0].retain, "{protocol:?}");
+    }
 }
 
 #[test]
