@@ -64,6 +64,19 @@ pub(super) fn closed() -> Down {
     unreachable("the broker closed the connection, and gave no reason")
 }
 
+/// The connection ended before the broker answered CONNECT, in the clear: it may have been the wrong door.
+pub(super) fn unanswered(why: Down) -> Down {
+    match why {
+        Down::Unreachable(source) => Down::Unreachable(Box::new(Failure {
+            words: "the broker ended the connection before it answered CONNECT; if it always does: does this port want \
+                    TLS (mqtts://), or another version of MQTT (protocol)?"
+                .to_owned(),
+            source: Some(source),
+        })),
+        other => other,
+    }
+}
+
 pub(super) fn no_pong() -> Down {
     unreachable("the broker did not answer a ping within the keep-alive time")
 }

@@ -27,7 +27,6 @@ mod reason;
 mod session;
 mod settings;
 #[cfg(feature = "tls")]
-#[cfg_attr(not(test), expect(dead_code, reason = "the session does not speak TLS yet"))]
 mod tls;
 mod transport;
 mod url;

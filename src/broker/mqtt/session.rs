@@ -15,7 +15,7 @@ use super::inbox::{Inbox, Word};
 use super::keep_alive::KeepAlive;
 use super::publish::Terms;
 use super::reason::{self, Meaning};
-use super::transport::Transport;
+use super::transport::{Security, Transport};
 use super::wire::{self, Wire};
 use super::{MqttSettings, failure};
 use crate::broker::{Delivery, Down, Limits, Link, Refusal, Verdict};
@@ -64,15 +64,23 @@ enum Ended<'a> {
     Down(Down),
 }
 
-impl From<Down> for Ended<'_> {
+/// Why a session did not come to stand.
+enum Unbegun {
+    /// The forwarder did not want it any more.
+    Asked,
+    Down(Down),
+}
+
+impl From<Down> for Unbegun {
     fn from(why: Down) -> Self {
-        Ended::Down(why)
+        Unbegun::Down(why)
     }
 }
 
 fn session<'a>(plan: &Plan, inbox: &'a Arc<Inbox>, link: &Link) -> Ended<'a> {
     match begin(plan, inbox) {
-        Err(ended) => ended,
+        Err(Unbegun::Asked) => Ended::Asked(None),
+        Err(Unbegun::Down(why)) => Ended::Down(why),
         Ok((wire, terms, keep_alive)) => {
             log::debug!("MQTT session with {}:{} stands: {terms:?}", plan.settings.host, plan.settings.port());
             link.up(Limits { window: usize::from(terms.window), bytes: usize::MAX });
@@ -84,12 +92,12 @@ fn session<'a>(plan: &Plan, inbox: &'a Arc<Inbox>, link: &Link) -> Ended<'a> {
 }
 
 /// From nothing to a session that stands.
-fn begin<'a>(plan: &Plan, inbox: &'a Arc<Inbox>) -> Result<(Wire<'a>, Terms, KeepAlive), Ended<'a>> {
+fn begin<'a>(plan: &Plan, inbox: &'a Arc<Inbox>) -> Result<(Wire<'a>, Terms, KeepAlive), Unbegun> {
     let settings = &*plan.settings;
     let until = Instant::now() + settings.connect_timeout;
     let credentials = settings.credentials().map_err(failure::refused)?;
-    let stream = connection(plan, inbox, until)?;
-    let transport = Transport::over(stream, settings)?;
+    let security = Security::prepare(settings)?;
+    let transport = Transport::over(connection(plan, inbox, until)?, security)?;
     let mut wire = Wire::new(settings.protocol, transport, inbox);
     let hello = Hello {
         client_id: &plan.client_id,
@@ -114,13 +122,13 @@ fn begin<'a>(plan: &Plan, inbox: &'a Arc<Inbox>) -> Result<(Wire<'a>, Terms, Kee
     Ok((wire, terms, KeepAlive::new(every, Instant::now())))
 }
 
-fn connection<'a>(plan: &Plan, inbox: &'a Arc<Inbox>, until: Instant) -> Result<TcpStream, Ended<'a>> {
+fn connection(plan: &Plan, inbox: &Arc<Inbox>, until: Instant) -> Result<TcpStream, Unbegun> {
     let host = plan.settings.bare_host().to_owned();
     plan.dialer.dial(host, plan.settings.port(), until, inbox).map_err(failure::no_thread)?;
     loop {
         let (word, connection) = inbox.take_connection();
         if word.until.is_some() {
-            return Err(Ended::Asked(None));
+            return Err(Unbegun::Asked);
         }
         if let Some(connection) = connection {
             return Ok(connection.map_err(failure::no_connection)?);
@@ -132,12 +140,7 @@ fn connection<'a>(plan: &Plan, inbox: &'a Arc<Inbox>, until: Instant) -> Result<
     }
 }
 
-fn connack<'a>(
-    wire: &mut Wire<'a>,
-    inbox: &Inbox,
-    until: Instant,
-    settings: &MqttSettings,
-) -> Result<Connack, Ended<'a>> {
+fn connack(wire: &mut Wire<'_>, inbox: &Inbox, until: Instant, settings: &MqttSettings) -> Result<Connack, Unbegun> {
     loop {
         let pushed = wire.push();
         if pushed.is_ok() {
@@ -150,11 +153,10 @@ fn connack<'a>(
             Some(_) => return Err(failure::malformed("it answered CONNECT with something else than CONNACK").into()),
             None => {}
         }
-        pulled?;
-        pushed?;
+        pulled.and(pushed).map_err(|why| if settings.tls.is_some() { why } else { failure::unanswered(why) })?;
         // nothing is sent before `up`, so what is taken here can only be the word
         if inbox.take(&mut VecDeque::new()).until.is_some() {
-            return Err(Ended::Asked(None));
+            return Err(Unbegun::Asked);
         }
         if until <= Instant::now() {
             return Err(failure::no_answer(settings.connect_timeout).into());
@@ -191,9 +193,9 @@ impl<'a> Session<'a, '_> {
         loop {
             if let Err(why) = self.hand_over() {
                 // what the broker had said by then counts, and it may have said why
-                let _ = self.wire.pull();
+                let pulled = self.wire.pull();
                 self.hear()?;
-                return Err(why);
+                return pulled.and(Err(why));
             }
             self.flight.flushed(self.wire.flushed());
             if self.until.is_some() && self.queue.is_empty() && self.flight.is_idle() {

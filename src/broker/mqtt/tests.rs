@@ -10,6 +10,8 @@ mod faults;
 mod hostile;
 mod real;
 mod scripted;
+#[cfg(feature = "tls")]
+mod tls;
 mod v311;
 
 use std::collections::{HashMap, VecDeque};

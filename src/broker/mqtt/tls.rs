@@ -4,6 +4,7 @@
 //! from the files anew for each session, so that certificates can be replaced while the program runs.
 
 mod files;
+mod stream;
 mod trouble;
 
 #[cfg(test)]
@@ -20,6 +21,7 @@ use rustls::pki_types::ServerName;
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, SignatureScheme};
 
+pub(super) use self::stream::TlsStream;
 use super::{TlsSettings, failure};
 use crate::broker::Down;
 

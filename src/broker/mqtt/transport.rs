@@ -6,6 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use bytes::{Buf, BytesMut};
 
+#[cfg(feature = "tls")]
+use super::tls::{self, TlsStream, Trust};
 use super::{MqttSettings, failure};
 use crate::broker::Down;
 
@@ -14,16 +16,38 @@ const CHUNK: usize = 16 * 1024;
 
 pub(super) enum Transport {
     Plain(TcpStream),
+    #[cfg(feature = "tls")]
+    Tls(Box<TlsStream>),
+}
+
+/// What is to be put over a connection, read from the files that the settings name.
+pub(super) enum Security {
+    None,
+    #[cfg(feature = "tls")]
+    Tls(Box<Trust>),
+}
+
+impl Security {
+    pub fn prepare(settings: &MqttSettings) -> Result<Self, Down> {
+        match &settings.tls {
+            None => Ok(Security::None),
+            #[cfg(feature = "tls")]
+            Some(tls) => Ok(Security::Tls(Box::new(tls::prepare(tls, settings.bare_host())?))),
+            #[cfg(not(feature = "tls"))]
+            Some(_) => Err(failure::refused("this build of edge-outbox is without the feature `tls`")),
+        }
+    }
 }
 
 impl Transport {
     /// Over a connection that stands.
-    pub fn over(stream: TcpStream, settings: &MqttSettings) -> Result<Self, Down> {
+    pub fn over(stream: TcpStream, security: Security) -> Result<Self, Down> {
         stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true)).map_err(failure::broken)?;
-        if settings.tls.is_some() {
-            return Err(failure::refused("this build of edge-outbox is without the feature `tls`"));
+        match security {
+            Security::None => Ok(Transport::Plain(stream)),
+            #[cfg(feature = "tls")]
+            Security::Tls(trust) => Ok(Transport::Tls(Box::new(TlsStream::over(stream, *trust)?))),
         }
-        Ok(Transport::Plain(stream))
     }
 
     /// Takes as much from the front of `out` as goes.
@@ -41,6 +65,8 @@ impl Transport {
                 }
                 Ok(())
             }
+            #[cfg(feature = "tls")]
+            Transport::Tls(tls) => tls.write(out),
         }
     }
 
@@ -48,6 +74,8 @@ impl Transport {
     pub fn is_flushed(&self) -> bool {
         match self {
             Transport::Plain(_) => true,
+            #[cfg(feature = "tls")]
+            Transport::Tls(tls) => tls.is_flushed(),
         }
     }
 
@@ -66,6 +94,8 @@ impl Transport {
                     Err(error) => Err(failure::broken(error)),
                 }
             }
+            #[cfg(feature = "tls")]
+            Transport::Tls(tls) => tls.read(incoming),
         }
     }
 
@@ -73,6 +103,8 @@ impl Transport {
     pub fn finish(&mut self) -> io::Result<()> {
         match self {
             Transport::Plain(stream) => stream.shutdown(Shutdown::Write),
+            #[cfg(feature = "tls")]
+            Transport::Tls(tls) => tls.finish(),
         }
     }
 }
@@ -81,6 +113,8 @@ impl AsFd for Transport {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Transport::Plain(stream) => stream.as_fd(),
+            #[cfg(feature = "tls")]
+            Transport::Tls(tls) => tls.stream.as_fd(),
         }
     }
 }
