@@ -68,9 +68,10 @@ pub(super) fn closed() -> Down {
 pub(super) fn unanswered(why: Down) -> Down {
     match why {
         Down::Unreachable(source) => Down::Unreachable(Box::new(Failure {
-            words: "the broker ended the connection before it answered CONNECT; if it always does: does this port want \
+            words:
+                "the broker ended the connection before it answered CONNECT; if it always does: does this port want \
                     TLS (mqtts://), or another version of MQTT (protocol)?"
-                .to_owned(),
+                    .to_owned(),
             source: Some(source),
         })),
         other => other,

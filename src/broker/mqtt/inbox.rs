@@ -56,36 +56,48 @@ impl Inbox {
     /// Moves all of `queue` here; leaves it alone once the session has ended. Bounded by the limits that the session
     /// announced, within which the forwarder stays.
     pub fn put(&self, queue: &mut VecDeque<Delivery>) {
-        if !queue.is_empty() {
-            self.leave(|left| left.deliveries.append(queue));
-        }
+        self.leave(|left| {
+            let takes = !left.closed && !queue.is_empty();
+            if takes {
+                left.deliveries.append(queue);
+            }
+            takes
+        });
     }
 
     /// Leaves what came of the try to connect.
     pub fn put_connection(&self, connection: io::Result<TcpStream>) {
-        self.leave(|left| left.connection = Some(connection));
+        self.leave(|left| {
+            if !left.closed {
+                left.connection = Some(connection);
+            }
+            !left.closed
+        });
     }
 
     /// Tells the session to end by `until`. Of several words the earliest counts.
     pub fn stop(&self, until: Instant) {
-        self.leave(|left| left.word.until = Some(left.word.until.map_or(until, |earlier| earlier.min(until))));
+        self.leave(|left| {
+            left.word.until = Some(left.word.until.map_or(until, |earlier| earlier.min(until)));
+            true
+        });
     }
 
     /// Tells the session to ask for a sign of life.
     pub fn ping(&self) {
-        self.leave(|left| left.word.ping = true);
+        self.leave(|left| {
+            left.word.ping = true;
+            true
+        });
     }
 
-    fn leave(&self, what: impl FnOnce(&mut Left)) {
-        let first = {
+    /// Rings if `what` left something and nobody has rung before.
+    fn leave(&self, what: impl FnOnce(&mut Left) -> bool) {
+        let rings = {
             let mut left = self.lock();
-            if left.closed {
-                return;
-            }
-            what(&mut left);
-            !mem::replace(&mut left.rung, true)
+            what(&mut left) && !mem::replace(&mut left.rung, true)
         };
-        if first {
+        if rings {
             let _ = (&self.bell).write(&[0]); // full: the session has yet to hear the rings before it
         }
     }
@@ -113,7 +125,7 @@ impl Inbox {
         left
     }
 
-    /// Takes no more. What nobody took comes back as not delivered.
+    /// Takes no more but the word to stop. What nobody took comes back as not delivered.
     pub fn close(&self) {
         let unsent = {
             let mut left = self.lock();

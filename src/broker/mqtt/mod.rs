@@ -38,6 +38,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use self::dialer::Dialer;
@@ -46,7 +47,7 @@ pub use self::settings::{LastWill, MqttSettings, Protocol, TlsSettings};
 use super::{Broker, Check, Delivery, Link};
 use crate::Error;
 
-/// Forwards to an MQTT 5 broker over TCP.
+/// Forwards to an MQTT broker: MQTT 5 or 3.1.1, over TCP or TLS.
 ///
 /// ```no_run
 /// use edge_outbox::broker::Mqtt;
@@ -60,17 +61,24 @@ use crate::Error;
 ///
 /// *On the wire.* The message's headers are user properties, in their order. Behind them stands `id`, the
 /// [`MessageId`](crate::MessageId), by which a consumer recognises a repetition, and `duplicate` = `maybe` where one is
-/// possible. The content type is MQTT's own. The key is not sent.
+/// possible. Content type, response topic, correlation data and expiry, in whole seconds, are MQTT's own. The key is
+/// not sent.
+///
+/// *MQTT 3.1.1* carries topic, payload, QoS and retain, and nothing else: no headers, no `id`. Where a consumer must
+/// recognise repetitions, put an id of your own into the payload. Its brokers cannot refuse a message either: they
+/// hang up, or acknowledge it and drop it, as mosquitto does with topics that its access list forbids.
 ///
 /// *Sessions.* Always clean: the table is the session, and a broker's memory of an earlier one could only contradict
 /// it.
 ///
 /// *The window.* At most [`MqttSettings::window`] messages are unanswered, fewer if the broker says so. mosquitto
-/// allows 20 unless its `max_inflight_messages` is raised, which on a link of 40 ms is 500 messages a second at most.
+/// allows MQTT 5 clients 20 unless its `max_inflight_messages` is raised, which on a link of 40 ms is 500 messages a
+/// second at most.
 pub struct Mqtt {
     settings: Arc<MqttSettings>,
     client_id: String,
     dialer: Dialer,
+    warned: Arc<AtomicBool>,
     session: Option<Arc<Inbox>>,
 }
 
@@ -82,7 +90,13 @@ impl Mqtt {
     pub fn new(settings: MqttSettings) -> Result<Mqtt, Error> {
         settings.check()?;
         let client_id = settings.client_id.clone().unwrap_or_else(settings::derived_client_id);
-        Ok(Mqtt { settings: Arc::new(settings), client_id, dialer: Dialer::default(), session: None })
+        Ok(Mqtt {
+            settings: Arc::new(settings),
+            client_id,
+            dialer: Dialer::default(),
+            warned: Arc::default(),
+            session: None,
+        })
     }
 
     /// An adapter for the broker at `url`: see [`MqttSettings::from_url`].
@@ -111,6 +125,7 @@ impl Broker for Mqtt {
             settings: Arc::clone(&self.settings),
             client_id: self.client_id.clone(),
             dialer: self.dialer.clone(),
+            warned: Arc::clone(&self.warned),
         };
         session::start(plan, inbox, link);
     }

@@ -41,6 +41,15 @@ impl Terms {
         }
     }
 
+    /// Whether the protocol has no place for something that the message says.
+    pub fn leaves_something_out(&self, message: &Message) -> bool {
+        self.protocol == Protocol::V311
+            && (!message.headers.is_empty()
+                || message.content_type.is_some()
+                || message.response_topic.is_some()
+                || message.correlation_data.is_some())
+    }
+
     /// Refuses what the broker would end the whole session for.
     pub fn admit(&self, id: MessageId, possible_duplicate: bool, message: &Message) -> Result<(), Refusal> {
         let never = |reason: String| Err(Refusal::new(Verdict::Never, reason));

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::net::TcpStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,8 @@ pub(super) struct Plan {
     pub settings: Arc<MqttSettings>,
     pub client_id: String,
     pub dialer: Dialer,
+    /// Whether it was said before that MQTT 3.1.1 leaves something out.
+    pub warned: Arc<AtomicBool>,
 }
 
 /// Begins a session in its own thread. Whatever becomes of it, `link` hears of it.
@@ -85,8 +88,8 @@ fn session<'a>(plan: &Plan, inbox: &'a Arc<Inbox>, link: &Link) -> Ended<'a> {
             log::debug!("MQTT session with {}:{} stands: {terms:?}", plan.settings.host, plan.settings.port());
             link.up(Limits { window: usize::from(terms.window), bytes: usize::MAX });
             let flight = Flight::new(terms.window);
-            let session = Session { wire, inbox, link, terms, flight, keep_alive, queue: VecDeque::new(), until: None };
-            session.live()
+            let (queue, until) = (VecDeque::new(), None);
+            Session { plan, wire, inbox, link, terms, flight, keep_alive, queue, until }.live()
         }
     }
 }
@@ -166,6 +169,7 @@ fn connack(wire: &mut Wire<'_>, inbox: &Inbox, until: Instant, settings: &MqttSe
 
 /// A session that stands.
 struct Session<'a, 'l> {
+    plan: &'l Plan,
     wire: Wire<'a>,
     inbox: &'a Inbox,
     link: &'l Link,
@@ -271,6 +275,12 @@ impl<'a> Session<'a, '_> {
         let Delivery { id, possible_duplicate, message, receipt } = delivery;
         if let Err(refusal) = self.terms.admit(id, possible_duplicate, &message) {
             return receipt.reject(refusal);
+        }
+        if self.terms.leaves_something_out(&message) && !self.plan.warned.swap(true, Ordering::Relaxed) {
+            log::warn!(
+                "{id} has headers, or a content type, response topic or correlation data: MQTT 3.1.1 carries none of \
+                 them, and it is sent without; later ones too"
+            );
         }
         let (qos, before) = (message.qos, self.wire.out.len());
         let encoded =

@@ -111,7 +111,6 @@ pub(super) fn wait_for(inbox: &Inbox, until: Instant) -> io::Result<()> {
 }
 
 fn wait(fds: &mut [PollFd<'_>], until: Option<Instant>) -> io::Result<()> {
-    // rounded up: woken a fraction too early, it would wait again and again for nothing
     let left = until.map(|until| until.saturating_duration_since(Instant::now()));
     let timeout = left.and_then(|left| Timespec::try_from(left).ok());
     match poll(fds, timeout.as_ref()) {

@@ -95,15 +95,17 @@ pub struct MqttSettings {
     pub tls: Option<TlsSettings>,
     /// What the broker says in our name once the connection is lost without a good-bye. Defaults to none.
     pub last_will: Option<LastWill>,
-    /// How often a ping is sent, 5 s to 18 h; a broker may ask for another time. A broker that went away without a word
-    /// is noticed after one to two times this. Defaults to 30 s.
+    /// After how long without a word a ping is sent, 5 s to 18 h; a broker may ask for another time. A broker that went
+    /// away without a word is noticed after one to two times this, or by what it leaves unanswered. A broker gives a
+    /// client up after one and a half times this without a whole packet: the largest message must get through by then
+    /// on the slowest link. Defaults to 30 s.
     #[serde(with = "humantime_serde")]
     pub keep_alive: Duration,
     /// How long name resolution, TCP, TLS and MQTT's handshake may take together, 100 ms to 10 min. Defaults to 10 s.
     #[serde(with = "humantime_serde")]
     pub connect_timeout: Duration,
     /// Most messages in flight, 1 to 10,000; the smallest of this, [`Settings::window`](crate::Settings::window) and
-    /// what the broker allows holds. Each costs 216 bytes. Defaults to 256.
+    /// what the broker allows holds. Each costs some 50 bytes. Defaults to 256.
     pub window: u16,
 }
 
