@@ -5,20 +5,24 @@ use std::hash::{BuildHasher, RandomState};
 use std::process;
 use std::time::Duration;
 
-use rusqlite::{Connection, ToSql, params};
+use rusqlite::{Connection, ToSql};
 
 use super::checksum::Parts;
 use super::{decode, now_ms};
 use crate::Error;
 use crate::message::{Message, MessageId, Payload};
 
-// To SQLite it is the same instant throughout a statement: `expires_at` counts from exactly the default of `created_at`.
 const INSERT: &str = "
+    INSERT INTO main.outbox (synced, nonce, checksum, qos, retain, topic, key, content_type, headers, payload)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+
+/// For the messages that have one of the three columns more, so that the others need not pay for it. To SQLite it is the
+/// same instant throughout a statement: `expires_at` counts from exactly the default of `created_at`.
+const INSERT_WITH_PROPERTIES: &str = "
     INSERT INTO main.outbox (synced, nonce, checksum, qos, retain, topic, key, content_type, headers, payload,
                              response_topic, correlation_data, expires_at)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12,
-            CASE WHEN ?13 IS NOT NULL
-                 THEN CAST(round((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER) + ?13 END)";
+            CAST(round((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER) + ?13)";
 
 /// Checks the message and writes it as the newest row, in whatever transaction stands on `conn`.
 pub(crate) fn enqueue(conn: &Connection, message: &Message, max_payload: usize) -> Result<MessageId, Error> {
@@ -41,21 +45,28 @@ pub(crate) fn enqueue(conn: &Connection, message: &Message, max_payload: usize) 
         Payload::Text(text) => text,
     };
     let nonce = nonce();
-    let row = conn.prepare_cached(INSERT)?.insert(params![
-        commits_are_synced(conn)?,
-        nonce,
-        checksum,
-        message.qos.level(),
-        message.retain,
-        message.topic,
-        message.key,
-        message.content_type,
-        headers,
+    let synced = commits_are_synced(conn)?;
+    let level = message.qos.level();
+    let common: [&dyn ToSql; 10] = [
+        &synced,
+        &nonce,
+        &checksum,
+        &level,
+        &message.retain,
+        &message.topic,
+        &message.key,
+        &message.content_type,
+        &headers,
         payload,
-        message.response_topic,
-        message.correlation_data,
-        message.expiry.map(whole_ms),
-    ])?;
+    ];
+    let expiry = message.expiry.map(whole_ms);
+    let row = match (&message.response_topic, &message.correlation_data, &expiry) {
+        (None, None, None) => conn.prepare_cached(INSERT)?.insert(&common[..])?,
+        (response_topic, correlation_data, expiry) => {
+            let properties: [&dyn ToSql; 3] = [response_topic, correlation_data, expiry];
+            conn.prepare_cached(INSERT_WITH_PROPERTIES)?.insert(&*[&common[..], &properties].concat())?
+        }
+    };
     Ok(MessageId::new(row, nonce))
 }
 
