@@ -124,7 +124,8 @@
 //! | feature | default | |
 //! |---|---|---|
 //! | `bundled` | yes | compiles SQLite in; without it the system's is linked, which should be 3.51.3 or newer |
-//! | `mqtt` | yes | the MQTT 5 adapter, by rumqttc; it runs tokio's current-thread runtime inside its own thread |
+//! | `mqtt` | yes | the MQTT adapter, 5 and 3.1.1, with rumqttc's codecs |
+//! | `tls` | yes | TLS for it, by rustls with *ring*; off for the smallest build |
 //!
 //! Without `mqtt` remain [`broker::InProcess`] and adapters of your own. [`rusqlite`], [`r2d2`] and [`r2d2_sqlite`] are
 //! re-exported, for your connections must be of the same version.
