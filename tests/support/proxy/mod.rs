@@ -1,4 +1,6 @@
-//! A stretch of network between an MQTT 5 client and its broker that fails as it is told, and remembers what it carried.
+//! A stretch of network between an MQTT client and its broker that fails as it is told, and remembers what it carried.
+//!
+//! It speaks MQTT 5 and 3.1.1, whichever a connection's CONNECT announces.
 //!
 //! It reads whole packets, so that it can single out one message or one acknowledgement. What is published and what
 //! was acknowledged can be asked afterwards: that is the truth about a broker, even one that is killed.
@@ -14,8 +16,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use self::packet::{CONNECT, MQTT_5, PUBLISH, Packet};
 pub use self::packet::{PUBACK, PUBCOMP, PUBREC};
-use self::packet::{PUBLISH, Packet};
 pub use self::traffic::{Published, Traffic};
 
 /// Far beyond what any of this takes, the slowest machine included.
@@ -77,6 +79,8 @@ struct Line {
     number: usize,
     client: TcpStream,
     broker: TcpStream,
+    /// What its CONNECT announced.
+    level: u8,
     /// It carries nothing any more, and nobody is told.
     stranded: bool,
 }
@@ -178,6 +182,7 @@ impl Proxy {
     }
 
     /// Answers the next messages to `topic` as a broker would that refuses them for this reason; they do not arrive.
+    /// Means nothing on a connection of MQTT 3.1.1, where a broker acknowledges or hangs up.
     pub fn refuse(&self, topic: &str, reason: u8, times: usize) {
         self.shared.change(|road| road.faults.refuse = Some((topic.to_owned(), reason, times)));
     }
@@ -197,9 +202,20 @@ impl Proxy {
         self.shared.change(|road| road.faults = Faults::default());
     }
 
+    /// Whether every loss and refusal that was asked for has happened.
+    pub fn is_spent(&self) -> bool {
+        let Faults { lose_acks, lose_publishes, refuse, .. } = &self.shared.road().faults;
+        *lose_acks == 0 && *lose_publishes == 0 && refuse.as_ref().is_none_or(|(.., times)| *times == 0)
+    }
+
     /// What was carried so far.
     pub fn traffic(&self) -> Traffic {
-        self.shared.road().traffic.clone()
+        self.look(Traffic::clone)
+    }
+
+    /// The same without a copy; nothing is carried meanwhile.
+    pub fn look<T>(&self, look: impl FnOnce(&Traffic) -> T) -> T {
+        look(&self.shared.road().traffic)
     }
 
     /// Waits until `look` finds in the traffic what it looks for.
@@ -290,7 +306,7 @@ impl Shared {
         self.change(|road| {
             road.traffic.connections += 1;
             number = road.traffic.connections;
-            road.lines.push(Line { number, client, broker, stranded: false });
+            road.lines.push(Line { number, client, broker, level: MQTT_5, stranded: false });
             if road.link == Link::Cut || road.closed {
                 road.end(number); // it came in while the road was being closed
             }
@@ -374,10 +390,11 @@ impl Shared {
 impl Road {
     /// Writes down a packet that goes to the broker, and decides what becomes of it.
     fn travel(&mut self, line: usize, packet: &Packet) -> Fate {
+        let Some(level) = self.level(line, packet) else { return Fate::Break };
         if packet.kind() != PUBLISH {
             return Fate::Forward;
         }
-        let published = packet.publish(line);
+        let published = packet.publish(line, level);
         let of = self.traffic.publish(published.clone());
         match &self.faults.hang_up {
             Some((topic, Manners::AnswerFirst)) if *topic == published.topic => return Fate::AnswerAndBreak,
@@ -389,7 +406,7 @@ impl Road {
             return if self.faults.lose_publishes > 0 { Fate::Lose } else { Fate::Break };
         }
         if let Some((topic, reason, times)) = &mut self.faults.refuse {
-            if *topic == published.topic && *times > 0 && published.qos > 0 {
+            if *topic == published.topic && *times > 0 && published.qos > 0 && level >= MQTT_5 {
                 *times -= 1;
                 let kind = if published.qos == 1 { PUBACK } else { PUBREC };
                 let bytes = packet::answer(kind, published.packet_id, *reason);
@@ -399,6 +416,16 @@ impl Road {
             }
         }
         Fate::Forward
+    }
+
+    /// Which protocol the line speaks, learned from its CONNECT; none if it has ended.
+    fn level(&mut self, line: usize, packet: &Packet) -> Option<u8> {
+        let line = self.lines.iter_mut().find(|l| l.number == line)?;
+        if packet.kind() == CONNECT {
+            line.level = packet.level();
+            self.traffic.levels.insert(line.level);
+        }
+        Some(line.level)
     }
 
     /// Takes a packet for the client.

@@ -28,6 +28,8 @@ impl Published {
 pub struct Traffic {
     /// Connections so far.
     pub connections: usize,
+    /// The protocol levels that they announced: 5, or 4 for MQTT 3.1.1.
+    pub levels: BTreeSet<u8>,
     /// What the client sent, whether it arrived or not.
     pub published: Vec<Published>,
     /// Which of these the broker has accepted for good, and the client been told so: PUBACK or PUBCOMP went on.
@@ -44,6 +46,11 @@ impl Traffic {
     /// What went through for good, by payload.
     pub fn accepted(&self) -> BTreeSet<&str> {
         self.acknowledged.iter().map(|of| self.published[*of].text()).collect()
+    }
+
+    /// Every PUBLISH that went through for good, repetitions included.
+    pub fn acknowledged(&self) -> impl Iterator<Item = &Published> {
+        self.acknowledged.iter().map(|of| &self.published[*of])
     }
 
     /// How many PUBLISH went through for good, repetitions included.
