@@ -6,7 +6,6 @@ mod archive;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -32,8 +31,7 @@ fn ten_thousand_messages_pass_five_kills_of_the_broker_and_none_is_missing() {
     const COUNT: usize = 10_000;
     const KEYS: usize = 10;
     const KILLS: usize = 5;
-    let lines = ["persistence true", "autosave_interval 0", "pid_file pid"];
-    let mut broker = Mosquitto::start_with(&lines);
+    let mut broker = Mosquitto::start_with(&["persistence true", "autosave_interval 0"]);
     let archive = Archive::subscribe(broker.port(), "kills/#");
     let proxy = Proxy::to(broker.port());
     let house = House::new(proxy.port(), Settings { settle_after: Duration::from_millis(100), ..quick() });
@@ -50,7 +48,7 @@ fn ten_thousand_messages_pass_five_kills_of_the_broker_and_none_is_missing() {
         let some = kill * COUNT / (KILLS + 1) + 300;
         proxy.wait_for("messages on their way", |traffic| (traffic.accepted_count() >= some).then_some(()));
         proxy.hold_acks();
-        archive::save(&broker);
+        broker.save();
         broker.kill();
         broker.restart();
         proxy.pass_acks();
@@ -283,9 +281,9 @@ fn dropping_the_outbox_does_not_wait_for_a_stalled_broker() {
 
 #[test]
 fn a_broker_that_appears_after_the_program_gets_everything_without_a_restart() {
-    let mut broker = Mosquitto::start_with(&["persistence true", "autosave_interval 0", "pid_file pid"]);
+    let mut broker = Mosquitto::start_with(&["persistence true", "autosave_interval 0"]);
     let archive = Archive::subscribe(broker.port(), "#");
-    archive::save(&broker);
+    broker.save();
     broker.kill();
     let house = House::new(broker.port(), quick());
     house.enqueue(numbered(0..500));
@@ -318,7 +316,7 @@ fn a_broker_that_takes_few_at_a_time_is_never_given_more() {
 fn a_month_of_a_forbidden_topic_waits_for_the_access_list_and_holds_up_nobody() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("acl"), "topic readwrite open/#\ntopic read shut/#\n").unwrap();
-    let broker = Mosquitto::start_in(folder, &["acl_file acl", "pid_file pid"]);
+    let broker = Mosquitto::start_in(folder, &["acl_file acl"]);
     let subscriber = broker.subscribe("#");
     let house = House::new(broker.port(), quick());
     let to = |topic: &'static str, qos| (0..1_000).map(move |n| Message::text(topic, n.to_string()).with_qos(qos));
@@ -333,7 +331,7 @@ fn a_month_of_a_forbidden_topic_waits_for_the_access_list_and_holds_up_nobody() 
     assert_eq!(house.outbox.stats().unwrap().reconnects, 0);
 
     fs::write(broker.folder().join("acl"), "topic readwrite #\n").unwrap();
-    signal(&broker, "HUP");
+    broker.signal("HUP");
     house.flush();
     assert_eq!(house.rows("SENT"), 3_000);
     let received = subscriber.take(2_000);
@@ -354,14 +352,6 @@ fn until_all(subscriber: &Subscriber, count: usize) -> Vec<Received> {
         all.push(received);
     }
     all
-}
-
-/// Sends a signal to a mosquitto that was started with `pid_file pid`.
-pub fn signal(broker: &Mosquitto, name: &str) {
-    let id = fs::read_to_string(broker.folder().join("pid")).expect("its pid_file");
-    // The shell's own: not every machine has /bin/kill.
-    let sent = Command::new("sh").args(["-c", &format!("kill -{name} {}", id.trim())]).status();
-    assert!(sent.expect("a shell").success(), "mosquitto is not there for {name}");
 }
 
 /// A program that uses an outbox.

@@ -6,6 +6,7 @@
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -100,6 +101,27 @@ impl Mosquitto {
         let deadline = Instant::now() + PATIENCE;
         while !self.try_start() {
             assert!(Instant::now() < deadline, "mosquitto does not come back on its port:\n{}", self.log());
+        }
+    }
+
+    /// Sends it a signal, for example `HUP`, upon which it reads its access list anew.
+    pub fn signal(&self, name: &str) {
+        let id = self.process.as_ref().expect("it runs").id();
+        // The shell's own: not every machine has /bin/kill.
+        let sent = Command::new("sh").args(["-c", &format!("kill -{name} {id}")]).status();
+        assert!(sent.expect("a shell").success(), "mosquitto is not there for {name}");
+    }
+
+    /// Has one with `persistence true` write down what it has, and waits until that is done.
+    pub fn save(&self) {
+        // It writes a new file and puts that in the place of the old one.
+        let file = || fs::metadata(self.folder().join("mosquitto.db")).map_or(0, |metadata| metadata.ino());
+        let before = file();
+        self.signal("USR1");
+        let deadline = Instant::now() + PATIENCE;
+        while file() == before {
+            assert!(Instant::now() < deadline, "mosquitto does not save:\n{}", self.log());
+            thread::sleep(Duration::from_millis(1));
         }
     }
 

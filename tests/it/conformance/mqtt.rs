@@ -39,7 +39,7 @@ impl MosquittoSubject {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("passwords"), PASSWORDS).unwrap();
         fs::write(folder.path().join("acl"), OPEN).unwrap();
-        let lines = ["password_file passwords", "acl_file acl", "pid_file pid"];
+        let lines = ["password_file passwords", "acl_file acl"];
         let broker = Mosquitto::start_in(folder, &lines);
         let proxy = Proxy::to(broker.port());
         let subscriber = broker.subscribe(&format!("{ROOT}/#"));
@@ -64,7 +64,7 @@ impl MosquittoSubject {
         fs::write(path, content).unwrap();
         let reloads = || self.broker.log().matches("Reloading config.").count();
         let before = reloads();
-        crate::mqtt::signal(&self.broker, "HUP");
+        self.broker.signal("HUP");
         let until = Instant::now() + SOON;
         // It speaks before it reads the files, and reads them before it hears of the next packet.
         while reloads() == before {

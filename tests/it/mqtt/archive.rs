@@ -1,17 +1,13 @@
 //! A subscriber that is away, and for whom mosquitto keeps everything, on its disk.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::ConnectProperties;
 use rumqttc::v5::{Client, Connection, Event, Incoming, MqttOptions};
 
-use super::{SOON, signal};
-use crate::mosquitto::Mosquitto;
+use super::SOON;
 
 /// A durable session with a subscription, and nobody in it until [`read_until`](Self::read_until).
 pub struct Archive {
@@ -61,18 +57,5 @@ impl Archive {
             ..ConnectProperties::new()
         });
         Client::new(options, 10)
-    }
-}
-
-/// Has a mosquitto with `persistence true` and `pid_file pid` write down what it has, and waits until that is done.
-pub fn save(broker: &Mosquitto) {
-    // It writes a new file and puts that in the place of the old one.
-    let file = || fs::metadata(broker.folder().join("mosquitto.db")).map_or(0, |metadata| metadata.ino());
-    let before = file();
-    signal(broker, "USR1");
-    let until = Instant::now() + SOON;
-    while file() == before {
-        assert!(Instant::now() < until, "mosquitto does not save:\n{}", broker.log());
-        thread::sleep(Duration::from_millis(1));
     }
 }

@@ -5,7 +5,7 @@
 //! It reads whole packets, so that it can single out one message or one acknowledgement. What is published and what
 //! was acknowledged can be asked afterwards: that is the truth about a broker, even one that is killed.
 
-#![allow(dead_code, reason = "each user includes this file and takes what it needs")]
+#![allow(dead_code, unused_imports, reason = "each user includes this file and takes what it needs")]
 
 mod packet;
 mod traffic;
@@ -202,10 +202,10 @@ impl Proxy {
         self.shared.change(|road| road.faults = Faults::default());
     }
 
-    /// Whether every loss and refusal that was asked for has happened.
-    pub fn is_spent(&self) -> bool {
-        let Faults { lose_acks, lose_publishes, refuse, .. } = &self.shared.road().faults;
-        *lose_acks == 0 && *lose_publishes == 0 && refuse.as_ref().is_none_or(|(.., times)| *times == 0)
+    /// How many acknowledgements and messages are still to be lost.
+    pub fn losses_left(&self) -> usize {
+        let Faults { lose_acks, lose_publishes, .. } = &self.shared.road().faults;
+        lose_acks + lose_publishes
     }
 
     /// What was carried so far.
@@ -411,6 +411,7 @@ impl Road {
                 let kind = if published.qos == 1 { PUBACK } else { PUBREC };
                 let bytes = packet::answer(kind, published.packet_id, *reason);
                 let ack = Ack { kind, reason: *reason, of: Some(of), released: true };
+                self.traffic.delay(of);
                 self.parcels.push(Parcel { line, bytes, arrived: Instant::now(), ack: Some(ack) });
                 return Fate::Lose;
             }
@@ -436,6 +437,9 @@ impl Road {
         });
         if ack.is_some() && self.faults.lose_acks > 0 {
             self.faults.lose_acks -= 1;
+            if let Some(Ack { kind: PUBREC, of: Some(of), .. }) = ack {
+                self.traffic.delay(of);
+            }
             return;
         }
         if let Some(Ack { kind, of: Some(of), .. }) = ack {

@@ -36,6 +36,8 @@ pub struct Traffic {
     acknowledged: BTreeSet<usize>,
     /// Which of these the broker has answered, and with which kind of packet, whether that went on or not.
     answered: BTreeSet<(usize, u8)>,
+    /// Which of these were refused here, or lost their PUBREC: they arrive behind what was sent after them.
+    delayed: BTreeSet<usize>,
     /// The most that was unanswered at a time within a connection.
     pub peak: usize,
     /// By connection and packet id.
@@ -51,6 +53,12 @@ impl Traffic {
     /// Every PUBLISH that went through for good, repetitions included.
     pub fn acknowledged(&self) -> impl Iterator<Item = &Published> {
         self.acknowledged.iter().map(|of| &self.published[*of])
+    }
+
+    /// Every PUBLISH that was refused here or lost its PUBREC, which no stream of bytes does to one in the middle: the
+    /// broker passes it on behind what was sent after it.
+    pub fn delayed(&self) -> impl Iterator<Item = &Published> {
+        self.delayed.iter().map(|of| &self.published[*of])
     }
 
     /// How many PUBLISH went through for good, repetitions included.
@@ -85,6 +93,10 @@ impl Traffic {
 
     pub(super) fn arrived(&mut self, of: usize, kind: u8) {
         self.answered.insert((of, kind));
+    }
+
+    pub(super) fn delay(&mut self, of: usize) {
+        self.delayed.insert(of);
     }
 
     /// An answer goes on to the client.
