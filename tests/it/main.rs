@@ -1,6 +1,8 @@
 //! Everything that is tested through the public API, in one binary.
 
 mod child;
+#[cfg(feature = "mqtt")]
+mod closed_topics;
 mod conformance;
 mod device;
 mod figures;
@@ -10,6 +12,8 @@ mod lifecycle;
 mod mqtt;
 mod offline;
 mod opening;
+#[cfg(feature = "mqtt")]
+mod poison;
 mod promises;
 mod properties;
 mod transaction;
@@ -20,3 +24,6 @@ mod mosquitto;
 #[cfg(feature = "mqtt")]
 #[path = "../support/proxy/mod.rs"]
 mod proxy;
+#[cfg(feature = "mqtt")]
+#[path = "../support/scripted.rs"]
+mod scripted;

@@ -43,6 +43,7 @@ impl Dispatcher {
     }
 
     fn acknowledged(&mut self, item: Item) {
+        self.suspects.witnessed(item.row.id);
         self.let_go(&item);
         self.topics.acknowledged();
         self.returned.settled();
@@ -88,6 +89,7 @@ impl Dispatcher {
 
     fn refused(&mut self, mut item: Item, refusal: Refusal) {
         let was_alone = item.alone;
+        self.suspects.witnessed(item.row.id);
         self.let_go(&item);
         self.returned.settled();
         let reason = cut(refusal.reason);

@@ -9,11 +9,14 @@
 //! 2. With three strikes it is a *suspect*: it is set aside and sent alone. If it is settled, it was innocent.
 //! 3. If the session ends on it alone, everything else flows: that is the control. Once a session without the suspect has
 //!    lived for many times as long as it took to end with it, the suspect is sent alone again.
-//! 4. After four sessions that ended on it alone, with every control between them alive, it is parked.
+//! 4. After four sessions that ended on it alone, with every control between them alive, it is parked. Where several are
+//!    set aside, something else must have been answered between these deaths: a broker that hangs up on one message
+//!    after the other and answers none is at fault itself. They wait and are tried now and then, in nobody's way.
 //! 5. If a control ends too soon, nothing is proven: the deaths so far do not count. Where control after control ends
 //!    on the same message there is more than one of the kind, and that one is set aside too. If one ends with nothing
 //!    in flight, or they end on this message and on that, it was the link, and all suspects are cleared.
-//! 6. When no more can be set aside nothing else is sent: the idle session is the control.
+//! 6. When no more can be set aside nothing else is sent: the idle session is the control, and is proof enough, or what
+//!    stands behind them would wait for ever.
 //!
 //! Why the controls grow: the first is short, so that an innocent message goes soon after the link has healed. All three
 //! together are 210 times as long as a death took. If sessions end by chance, at whatever rate, that they end four
@@ -29,6 +32,8 @@ const DEATHS_ALONE: u8 = 4;
 /// The control after the n-th death alone, in times that the longest of them took.
 const CONTROLS: [u32; DEATHS_ALONE as usize] = [0, 10, 40, 160];
 const SHORTEST_CONTROL: Duration = Duration::from_secs(1);
+/// From trial to trial while only a witness is missing: doubling, up to this.
+const LONGEST_WAIT: Duration = Duration::from_secs(600);
 /// An adapter that never says that it is alive is believed to be after this long without a word of an end.
 const SILENT_CONTROL: Duration = Duration::from_secs(60);
 /// In flight without an end of the session: no more caution.
@@ -42,13 +47,19 @@ struct Suspect {
     deaths: u8,
     /// The longest that a session took to end with it in flight.
     exposure: Duration,
+    /// Whether the broker answered another message since the first of these deaths.
+    witnessed: bool,
 }
 
 impl Suspect {
     /// Longer after every death: a link that breaks by the clock must not fall in step with the trials.
     fn control(&self) -> Duration {
-        let times = CONTROLS.get(usize::from(self.deaths)).copied().unwrap_or_default();
-        self.exposure.saturating_mul(times).max(SHORTEST_CONTROL * u32::from(self.deaths))
+        let deaths = self.deaths.min(DEATHS_ALONE);
+        let times = CONTROLS[usize::from(deaths).min(CONTROLS.len() - 1)];
+        let control = self.exposure.saturating_mul(times).max(SHORTEST_CONTROL * u32::from(deaths));
+        // More deaths than that: only a witness is missing, and nobody waits for the verdict.
+        let longer = control.saturating_mul(1 << (self.deaths - deaths).min(16));
+        longer.min(control.max(LONGEST_WAIT))
     }
 }
 
@@ -116,6 +127,21 @@ impl Suspects {
         self.answered = true;
         self.caution = self.caution.map(|most| most + 1).filter(|most| *most < BOLD);
         self.heard(now);
+    }
+
+    /// The broker answered the message `id`, with yes or no.
+    pub fn witnessed(&mut self, id: i64) {
+        // If sessions ended on that one too, it was the broker, or the link, and the others' deaths prove as little.
+        let cleared = self.aside.get(&id).is_some_and(|suspect| suspect.deaths > 0);
+        for suspect in self.aside.values_mut().filter(|suspect| suspect.deaths > 0) {
+            (suspect.deaths, suspect.witnessed) = if cleared { (0, false) } else { (suspect.deaths, true) };
+        }
+    }
+
+    /// Whether all that stand aside had their trials, and only an answer to another message can tell what they are.
+    #[cfg(test)]
+    pub fn want_witness(&self) -> bool {
+        self.aside.values().all(|suspect| suspect.deaths >= DEATHS_ALONE && !suspect.witnessed)
     }
 
     /// How many messages may be in flight.
@@ -195,27 +221,36 @@ impl Suspects {
         let id = item.row.id;
         self.dead_controls = 0;
         let exposure = self.strikes.get(&id).map_or(Duration::ZERO, |(_, exposure)| *exposure);
-        self.aside.insert(id, Suspect { item, deaths: 0, exposure });
+        self.aside.insert(id, Suspect { item, deaths: 0, exposure, witnessed: false });
     }
 
-    /// A session that stood has ended; `oldest` was unsettled and had been sent at that time.
-    pub fn session_ended(&mut self, now: Duration, oldest: Option<(i64, Duration)>, most: usize) -> Judgement {
+    /// A session that stood has ended; `oldest` was unsettled and had been sent at that time. `held_up`: others wait for
+    /// what stands aside, so they cannot be witnesses.
+    pub fn session_ended(
+        &mut self,
+        now: Duration,
+        oldest: Option<(i64, Duration)>,
+        most: usize,
+        held_up: bool,
+    ) -> Judgement {
         let control = self.control.take();
         let exposure = oldest.map(|(_, sent)| now.saturating_sub(sent)).unwrap_or_default();
         let oldest = oldest.map(|(id, _)| id);
 
         self.tried = None;
+        let idle_is_proof = self.aside.len() == 1 || self.aside.len() >= most || held_up;
         // A suspect is never sent but alone.
         if let Some((id, suspect)) = oldest.and_then(|id| Some((id, self.aside.get_mut(&id)?))) {
-            suspect.deaths += 1;
+            suspect.deaths = suspect.deaths.saturating_add(1);
             suspect.exposure = suspect.exposure.max(exposure);
-            return if suspect.deaths >= DEATHS_ALONE { Judgement::Guilty(id) } else { Judgement::Nothing };
+            let proven = suspect.deaths >= DEATHS_ALONE && (suspect.witnessed || idle_is_proof);
+            return if proven { Judgement::Guilty(id) } else { Judgement::Nothing };
         }
         let needed = self.aside.values().map(Suspect::control).max();
         let lived = control.map(|control| control.heard.saturating_sub(control.since)).unwrap_or_default();
         if needed.is_some_and(|needed| lived < needed) {
             self.dead_controls += 1;
-            self.aside.values_mut().for_each(|suspect| suspect.deaths = 0);
+            self.aside.values_mut().for_each(|suspect| (suspect.deaths, suspect.witnessed) = (0, false));
             if oldest.is_none() || self.dead_controls > 2 * STRIKES {
                 self.dead_controls = 0;
                 self.strikes.clear();
@@ -256,7 +291,7 @@ mod tests {
     /// A session comes up at `at`, lives for `life` and ends with `oldest` in flight since it came up.
     fn session(suspects: &mut Suspects, at: Duration, life: Duration, oldest: Option<i64>) -> Judgement {
         suspects.session_up(at);
-        let judgement = suspects.session_ended(at + life, oldest.map(|id| (id, at)), 4);
+        let judgement = suspects.session_ended(at + life, oldest.map(|id| (id, at)), 4, false);
         if let Judgement::Suspect(id) = judgement {
             suspects.set_aside(item(id));
         }
@@ -275,6 +310,53 @@ mod tests {
             assert_eq!(session(&mut suspects, Duration::ZERO, MOMENT, Some(id)), Judgement::Suspect(id));
         }
         assert!(suspects.contains(7) && suspects.contains(9));
+    }
+
+    /// Two suspects that end every session that they are sent in.
+    fn two_deadly_suspects() -> Suspects {
+        let mut suspects = Suspects::default();
+        for id in [7, 9] {
+            (0..STRIKES).for_each(|_| drop(session(&mut suspects, Duration::ZERO, MOMENT, Some(id))));
+        }
+        for id in [7, 9].repeat(usize::from(DEATHS_ALONE) * 3) {
+            assert_eq!(session(&mut suspects, Duration::ZERO, MOMENT, Some(id)), Judgement::Nothing);
+        }
+        suspects
+    }
+
+    #[test]
+    fn messages_that_end_every_session_are_not_to_blame_while_the_broker_answers_no_other() {
+        let mut suspects = two_deadly_suspects();
+        assert!(suspects.want_witness());
+        suspects.witnessed(8);
+        assert_eq!(session(&mut suspects, Duration::ZERO, MOMENT, Some(7)), Judgement::Guilty(7));
+        assert_eq!(session(&mut suspects, Duration::ZERO, MOMENT, Some(9)), Judgement::Guilty(9));
+    }
+
+    #[test]
+    fn a_suspect_that_is_answered_after_all_takes_back_the_deaths_of_the_others() {
+        let mut suspects = two_deadly_suspects();
+        suspects.witnessed(7);
+        suspects.forget(MOMENT, 7);
+        for _ in 1..DEATHS_ALONE {
+            assert_eq!(session(&mut suspects, Duration::ZERO, MOMENT, Some(9)), Judgement::Nothing);
+        }
+        assert_eq!(session(&mut suspects, Duration::ZERO, MOMENT, Some(9)), Judgement::Guilty(9));
+    }
+
+    #[test]
+    fn what_only_lacks_a_witness_is_tried_less_and_less_often() {
+        let suspect = |deaths| Suspect { item: item(7), deaths, exposure: MOMENT, witnessed: false }.control();
+        assert_eq!([4, 5, 6].map(suspect), [4, 8, 16].map(Duration::from_secs));
+        assert_eq!(suspect(u8::MAX), LONGEST_WAIT);
+    }
+
+    #[test]
+    fn suspects_that_others_wait_for_are_judged_without_a_witness() {
+        let mut suspects = two_deadly_suspects();
+        suspects.session_up(Duration::ZERO);
+        let judgement = suspects.session_ended(MOMENT, Some((7, Duration::ZERO)), 4, true);
+        assert_eq!(judgement, Judgement::Guilty(7));
     }
 
     #[test]
