@@ -10,7 +10,6 @@ use edge_outbox::{Message, Ordering, Outbox, QoS, Settings};
 
 use crate::device::{Device, SOON, enqueue, quick};
 use crate::mosquitto::Mosquitto;
-use crate::mqtt::signal;
 use crate::proxy::Proxy;
 use crate::scripted::{Cut, Manner, Reaction, Script, Scripted};
 
@@ -42,7 +41,7 @@ fn wait_for(what: &str, holds: impl Fn() -> bool) {
 fn an_access_list_that_was_wrong_charges_nothing_and_once_mended_everything_goes_without_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("acl"), "topic readwrite open/#\ntopic read shut/#\n").unwrap();
-    let broker = Mosquitto::start_in(folder, &["acl_file acl", "pid_file pid"]);
+    let broker = Mosquitto::start_in(folder, &["acl_file acl"]);
     let subscriber = broker.subscribe("#");
     let (device, proxy) = (Device::new(), Proxy::to(broker.port()));
     let settings = Settings { ordering: Ordering::Strict, ..quick() };
@@ -61,7 +60,7 @@ fn an_access_list_that_was_wrong_charges_nothing_and_once_mended_everything_goes
     assert_eq!(outbox.stats().unwrap().reconnects, 0);
 
     fs::write(broker.folder().join("acl"), "topic readwrite #\n").unwrap();
-    signal(&broker, "HUP");
+    broker.signal("HUP");
     outbox.flush(SOON).unwrap();
     assert_eq!(outbox.failed(0, 10).unwrap(), []);
     assert_eq!((pending(&device).0, outbox.stats().unwrap().reconnects), (0, 0));
