@@ -6,6 +6,7 @@ use std::io;
 use std::time::Duration;
 
 use super::decode::Connack;
+use super::settings::Protocol;
 use crate::broker::{Cause, Down};
 
 /// The error behind the end of an MQTT session. No text of it holds credentials or a payload.
@@ -99,11 +100,17 @@ pub(super) fn panicked(said: Box<dyn std::any::Any + Send>) -> Down {
 /// [section 3.2.2.2](https://docs.oasis-open.org/mqtt/mqtt/v5.0/os/mqtt-v5.0-os.html#_Connect_Reason_Code), in MQTT
 /// 3.1.1 by [table 3.1](https://docs.oasis-open.org/mqtt/mqtt/v3.1.1/os/mqtt-v3.1.1-os.html#_Table_3.1_-): their
 /// codes do not overlap.
-pub(super) fn connack(connack: &Connack) -> Down {
+pub(super) fn connack(connack: &Connack, asked: Protocol) -> Down {
     let properties = connack.properties.as_ref();
     let said = said(properties.and_then(|properties| properties.reason_string.as_deref()));
     match connack.code {
-        0x01 | 0x84 => refused(format!("the broker does not speak this version of MQTT: set the other one{said}")),
+        0x01 | 0x84 => {
+            let (this, other) = match asked {
+                Protocol::V5 => ("5", "3.1.1"),
+                Protocol::V311 => ("3.1.1", "5"),
+            };
+            refused(format!("the broker does not speak MQTT {this}: set protocol to {other}{said}"))
+        }
         0x02 | 0x85 => refused(format!("the broker does not allow this client id{said}")),
         0x04 | 0x86 => refused(format!("the broker refused user name and password{said}")),
         0x05 | 0x87 => {

@@ -112,7 +112,7 @@ fn begin<'a>(plan: &Plan, inbox: &'a Arc<Inbox>) -> Result<(Wire<'a>, Terms, Kee
     encode::connect(settings.protocol, &hello, &mut wire.out).map_err(too_large)?;
     let connack = connack(&mut wire, inbox, until, settings)?;
     if connack.code != 0 {
-        return Err(failure::connack(&connack).into());
+        return Err(failure::connack(&connack, settings.protocol).into());
     }
     let said = connack.properties.as_ref();
     let terms = Terms::new(settings.protocol, settings.window, said);
