@@ -192,3 +192,16 @@ fn strict_order_holds_the_key_of_a_suspect_and_no_other_until_it_is_parked() {
         assert!(record.last(POISON) < record.first("12"), "12 was sent while it was open what becomes of 8");
     });
 }
+
+/// With the settings as they come: the waits between sessions grow to a minute there, and each of these messages takes
+/// several sessions to be set aside.
+#[test]
+fn messages_that_the_broker_hangs_up_on_do_not_hold_up_what_stands_behind_them() {
+    at_the_same_time(PROTOCOLS, |protocol| {
+        let script = Script { judge: cuts_on_poison(Cut::at_once(Manner::Polite)), ..Script::default() };
+        let house = House::new(protocol, Settings::default(), script);
+        house.enqueue(messages(30, &[0, 1, 2, 3, 4]));
+        house.broker.wait_for("the innocent", |record| record.acknowledged.len() >= 25);
+        assert_eq!(house.outbox.stats().unwrap().failed, 0, "nobody waited for the verdict");
+    });
+}

@@ -44,9 +44,9 @@ impl Dispatcher {
 
     pub(super) fn end_session(&mut self, ending: Ending) {
         let stood = matches!(self.sessions.state, Session::Up { .. });
-        self.sessions.end(self.now, ending, self.rules.reconnect, &mut self.dice);
         let in_flight = self.flight.open();
         let oldest = self.flight.oldest().into_iter().chain(self.returned.end()).min().map(|(_, id, sent)| (id, sent));
+        self.sessions.end(self.now, ending, stood && oldest.is_some(), self.rules.reconnect, &mut self.dice);
         for mut item in self.flight.end().collect::<Vec<_>>() {
             item.sent_before = true;
             self.topics.probe_over(&item.row.topic, item.row.id);

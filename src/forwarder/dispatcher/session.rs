@@ -13,6 +13,12 @@ const GOOD_SESSION: Duration = Duration::from_secs(10);
 /// What an adapter gets beyond the time it was given to end a session.
 const GRACE: Duration = Duration::from_millis(500);
 
+/// Failures that count at most for the wait after a session that stood and ended on a message: the broker is there, and
+/// as long as nobody knows which message it is, those behind it wait.
+const SEARCHING: u32 = 5;
+/// In a row, without any answer: then it is not the messages.
+const SEARCHES: u32 = 128;
+
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Session {
     /// None; the next one not before then.
@@ -52,6 +58,8 @@ pub(crate) struct Sessions {
     /// Whether the broker did not want the last one.
     pub refused: bool,
     failures: u32,
+    /// Sessions that stood and ended on a message, since anything was settled.
+    searches: u32,
     /// Whether the present one settled anything.
     proven: bool,
 }
@@ -59,7 +67,7 @@ pub(crate) struct Sessions {
 impl Sessions {
     pub fn new() -> Self {
         let state = Session::Down { until: Duration::ZERO };
-        Sessions { state, number: 0, ups: 0, refused: false, failures: 0, proven: false }
+        Sessions { state, number: 0, ups: 0, refused: false, failures: 0, searches: 0, proven: false }
     }
 
     pub fn begin(&mut self, now: Duration) -> u64 {
@@ -79,10 +87,11 @@ impl Sessions {
     /// It does what it is for.
     pub fn proven(&mut self) {
         self.proven = true;
-        self.failures = 0;
+        (self.failures, self.searches) = (0, 0);
     }
 
-    pub fn end(&mut self, now: Duration, ending: Ending, backoff: Backoff, dice: &mut Dice) {
+    /// `on_message`: it stood, and ended with a message unanswered.
+    pub fn end(&mut self, now: Duration, ending: Ending, on_message: bool, backoff: Backoff, dice: &mut Dice) {
         if matches!(self.state, Session::Up { since, .. } if now.saturating_sub(since) >= GOOD_SESSION) {
             self.failures = 0;
         }
@@ -91,9 +100,12 @@ impl Sessions {
             Duration::ZERO
         } else {
             self.failures = self.failures.saturating_add(1);
+            self.searches = self.searches.saturating_add(u32::from(on_message));
+            let searching = on_message && self.searches <= SEARCHES;
+            let failures = if searching { self.failures.min(SEARCHING) } else { self.failures };
             match ending {
                 Ending::Refused => dice.slow(backoff),
-                Ending::Recycled | Ending::Unreachable => dice.backoff(backoff, self.failures),
+                Ending::Recycled | Ending::Unreachable => dice.backoff(backoff, failures),
             }
         };
         self.state = Session::Down { until: now.saturating_add(wait) };
@@ -116,6 +128,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_search_for_a_message_that_ends_sessions_is_not_slowed_down_but_not_for_ever() {
+        let backoff = Backoff { first: Duration::from_millis(250), longest: Duration::from_secs(60) };
+        let longest_wait = |on_message: bool, times: u32| {
+            let (mut sessions, mut dice) = (Sessions::new(), Dice::seeded(1));
+            let waits = (0..times).map(|_| {
+                sessions.begin(Duration::ZERO);
+                sessions.end(Duration::ZERO, Ending::Unreachable, on_message, backoff, &mut dice);
+                let Session::Down { until } = sessions.state else { panic!("{:?}", sessions.state) };
+                until
+            });
+            waits.max().unwrap()
+        };
+        assert!(longest_wait(true, SEARCHES) <= Duration::from_secs(4));
+        assert!(longest_wait(true, 2 * SEARCHES) > Duration::from_secs(30));
+        assert!(longest_wait(false, SEARCHES) > Duration::from_secs(30));
+    }
+
+    #[test]
     fn a_session_that_wants_a_fresh_one_gets_it_at_once_only_if_it_settled_something() {
         let backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(60) };
         let (mut sessions, mut dice, now) = (Sessions::new(), Dice::seeded(1), Duration::from_secs(9));
@@ -125,7 +155,7 @@ mod tests {
             if settles {
                 sessions.proven();
             }
-            sessions.end(now, Ending::Recycled, backoff, &mut dice);
+            sessions.end(now, Ending::Recycled, true, backoff, &mut dice);
             let Session::Down { until } = sessions.state else { panic!("{:?}", sessions.state) };
             assert_eq!(until == now, settles);
         }

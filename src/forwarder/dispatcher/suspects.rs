@@ -12,9 +12,10 @@
 //! 4. After four sessions that ended on it alone, with every control between them alive, it is parked. Where several are
 //!    set aside, something else must have been answered between these deaths: a broker that hangs up on one message
 //!    after the other and answers none is at fault itself. They wait and are tried now and then, in nobody's way.
-//! 5. If a control ends too soon, nothing is proven: the deaths so far do not count. Where control after control ends
-//!    on the same message there is more than one of the kind, and that one is set aside too. If one ends with nothing
-//!    in flight, or they end on this message and on that, it was the link, and all suspects are cleared.
+//! 5. If a control ends too soon, nothing is proven: the deaths so far do not count, and no suspect is sent again before
+//!    a control has lived. Where control after control ends on the same message there is more than one of the kind, and
+//!    that one is set aside too. If one ends with nothing in flight, or they end on this message and on that, it was the
+//!    link, and all suspects are cleared.
 //! 6. When no more can be set aside nothing else is sent: the idle session is the control, and is proof enough, or what
 //!    stands behind them would wait for ever.
 //!
@@ -49,17 +50,27 @@ struct Suspect {
     exposure: Duration,
     /// Whether the broker answered another message since the first of these deaths.
     witnessed: bool,
+    /// Whether deaths were taken back because a control died: it is not sent again before one has lived. With several
+    /// of the kind at the head of the queue each would otherwise be tried again for every strike of the next.
+    put_back: bool,
 }
 
 impl Suspect {
     /// Longer after every death: a link that breaks by the clock must not fall in step with the trials.
     fn control(&self) -> Duration {
-        let deaths = self.deaths.min(DEATHS_ALONE);
+        let deaths = self.deaths.max(u8::from(self.put_back)).min(DEATHS_ALONE);
         let times = CONTROLS[usize::from(deaths).min(CONTROLS.len() - 1)];
         let control = self.exposure.saturating_mul(times).max(SHORTEST_CONTROL * u32::from(deaths));
-        // More deaths than that: only a witness is missing, and nobody waits for the verdict.
-        let longer = control.saturating_mul(1 << (self.deaths - deaths).min(16));
-        longer.min(control.max(LONGEST_WAIT))
+        if self.deaths < DEATHS_ALONE {
+            return control;
+        }
+        // Only a witness is missing, and nobody waits for the verdict.
+        control.saturating_mul(1 << (self.deaths - deaths).min(16)).min(LONGEST_WAIT)
+    }
+
+    /// Whether it had its trials, and only an answer to another message can tell what it is.
+    fn lacks_witness(&self) -> bool {
+        self.deaths >= DEATHS_ALONE && !self.witnessed
     }
 }
 
@@ -79,7 +90,7 @@ pub(crate) struct Suspects {
     answered: bool,
 }
 
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct Control {
     since: Duration,
     heard: Duration,
@@ -105,6 +116,12 @@ impl Suspects {
 
     pub fn items(&self) -> impl Iterator<Item = &Item> {
         self.aside.values().map(|suspect| &suspect.item)
+    }
+
+    /// Those whose turn may come: a trial that proves nothing by itself must not end the control of another, for ever.
+    fn in_turn(&self) -> impl Iterator<Item = &Suspect> {
+        let all_lack_witness = self.aside.values().all(Suspect::lacks_witness);
+        self.aside.values().filter(move |suspect| all_lack_witness || !suspect.lacks_witness())
     }
 
     pub fn contains(&self, id: i64) -> bool {
@@ -141,7 +158,7 @@ impl Suspects {
     /// Whether all that stand aside had their trials, and only an answer to another message can tell what they are.
     #[cfg(test)]
     pub fn want_witness(&self) -> bool {
-        self.aside.values().all(|suspect| suspect.deaths >= DEATHS_ALONE && !suspect.witnessed)
+        self.aside.values().all(Suspect::lacks_witness)
     }
 
     /// How many messages may be in flight.
@@ -165,10 +182,11 @@ impl Suspects {
 
     /// Whether the other side is to be asked for a sign of life: the control has lived long enough, if it lives.
     pub fn wants_ping(&mut self, now: Duration) -> bool {
-        let Some(control) = &mut self.control else { return false };
-        let needed = |suspect: &Suspect| control.since.saturating_add(suspect.control());
-        let silent = self.aside.values().any(|suspect| now >= needed(suspect) && control.heard < needed(suspect));
-        silent && self.tried.is_none() && !std::mem::replace(&mut control.pinged, true)
+        let Some(Control { since, heard, .. }) = self.control else { return false };
+        let needed = |suspect: &Suspect| since.saturating_add(suspect.control());
+        let silent = self.in_turn().any(|suspect| now >= needed(suspect) && heard < needed(suspect));
+        let asks = silent && self.tried.is_none();
+        asks && self.control.as_mut().is_some_and(|control| !std::mem::replace(&mut control.pinged, true))
     }
 
     /// Settled in whatever way, or gone: nothing is held against it any more. Gives it back if it stood aside.
@@ -184,13 +202,13 @@ impl Suspects {
     /// The suspect to send alone: while there is one, nothing else may be sent.
     pub fn trial(&mut self, now: Duration) -> Option<i64> {
         if self.tried.is_none() {
-            let Control { since, heard, .. } = *self.control.as_ref()?;
+            let Control { since, heard, .. } = self.control?;
             let lived = |suspect: &&Suspect| {
                 let needed = since.saturating_add(suspect.control());
                 heard >= needed && now >= needed || now >= needed.saturating_add(SILENT_CONTROL)
             };
-            let next = self.aside.values().filter(lived).min_by_key(|s| (s.deaths, s.item.row.id))?;
-            self.tried = Some(next.item.row.id);
+            let next = self.in_turn().filter(lived).map(|s| (s.deaths, s.item.row.id)).min()?;
+            self.tried = Some(next.1);
             self.dead_controls = 0;
         }
         self.tried
@@ -203,7 +221,7 @@ impl Suspects {
             let needed = control.since.saturating_add(suspect.control());
             if control.heard < needed && control.pinged { needed.saturating_add(SILENT_CONTROL) } else { needed }
         };
-        self.aside.values().map(ready).min()
+        self.in_turn().map(ready).min()
     }
 
     /// The one on trial came back without an answer.
@@ -221,7 +239,7 @@ impl Suspects {
         let id = item.row.id;
         self.dead_controls = 0;
         let exposure = self.strikes.get(&id).map_or(Duration::ZERO, |(_, exposure)| *exposure);
-        self.aside.insert(id, Suspect { item, deaths: 0, exposure, witnessed: false });
+        self.aside.insert(id, Suspect { item, deaths: 0, exposure, witnessed: false, put_back: false });
     }
 
     /// A session that stood has ended; `oldest` was unsettled and had been sent at that time. `held_up`: others wait for
@@ -242,6 +260,7 @@ impl Suspects {
         // A suspect is never sent but alone.
         if let Some((id, suspect)) = oldest.and_then(|id| Some((id, self.aside.get_mut(&id)?))) {
             suspect.deaths = suspect.deaths.saturating_add(1);
+            suspect.put_back = false;
             suspect.exposure = suspect.exposure.max(exposure);
             let proven = suspect.deaths >= DEATHS_ALONE && (suspect.witnessed || idle_is_proof);
             return if proven { Judgement::Guilty(id) } else { Judgement::Nothing };
@@ -250,7 +269,9 @@ impl Suspects {
         let lived = control.map(|control| control.heard.saturating_sub(control.since)).unwrap_or_default();
         if needed.is_some_and(|needed| lived < needed) {
             self.dead_controls += 1;
-            self.aside.values_mut().for_each(|suspect| (suspect.deaths, suspect.witnessed) = (0, false));
+            for suspect in self.aside.values_mut() {
+                (suspect.deaths, suspect.witnessed, suspect.put_back) = (0, false, true);
+            }
             if oldest.is_none() || self.dead_controls > 2 * STRIKES {
                 self.dead_controls = 0;
                 self.strikes.clear();
@@ -346,7 +367,8 @@ mod tests {
 
     #[test]
     fn what_only_lacks_a_witness_is_tried_less_and_less_often() {
-        let suspect = |deaths| Suspect { item: item(7), deaths, exposure: MOMENT, witnessed: false }.control();
+        let suspect =
+            |deaths| Suspect { item: item(7), deaths, exposure: MOMENT, witnessed: false, put_back: false }.control();
         assert_eq!([4, 5, 6].map(suspect), [4, 8, 16].map(Duration::from_secs));
         assert_eq!(suspect(u8::MAX), LONGEST_WAIT);
     }
