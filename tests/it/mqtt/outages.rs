@@ -1,5 +1,7 @@
 //! The network between fails, or the broker stands still.
 
+use std::time::Instant;
+
 use edge_outbox::{LinkState, Message, Settings};
 
 use super::archive::Archive;
@@ -95,8 +97,8 @@ fn a_broker_that_stands_still_is_given_up_and_gets_everything_when_it_goes_on() 
     }
 }
 
-/// 15 MB of it: more than the kernel takes for both ends. The client stands in the middle of a packet, and is not to
-/// give up at a second's silence what 15 MB may take.
+/// 15 MB are more than the kernel takes for both ends: the client stands in the middle of a packet. It is not to give up
+/// after `ack_timeout`, which is a second here, what 15 MB may take on a slow link.
 #[test]
 fn a_broker_that_stops_reading_gets_the_rest_of_the_packet_when_it_goes_on() {
     for protocol in PROTOCOLS {
@@ -107,6 +109,11 @@ fn a_broker_that_stops_reading_gets_the_rest_of_the_packet_when_it_goes_on() {
         broker.signal("STOP");
         house.enqueue((0..300).map(large));
         house.wait_until("a full window", |house| house.outbox.stats().unwrap().in_flight == 256);
+        let since = Instant::now();
+        house.wait_until("more than a second of silence", |house| {
+            assert_eq!(house.outbox.status().link, LinkState::Up);
+            since.elapsed() > 3 * house.outbox.settings().ack_timeout / 2
+        });
         broker.signal("CONT");
         house.flush();
         let received = until_all(&subscriber, 300);

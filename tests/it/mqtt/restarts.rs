@@ -14,7 +14,7 @@ use crate::proxy::Proxy;
 
 /// How many messages flow while the broker goes; another number can be had by the environment variable
 /// `EDGE_OUTBOX_MESSAGES`.
-const MESSAGES: usize = 20_000;
+const MESSAGES: usize = 40_000;
 const KEYS: usize = 10;
 const RESTARTS: usize = 5;
 
