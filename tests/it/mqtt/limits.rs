@@ -51,9 +51,9 @@ fn a_message_above_the_announced_packet_size_is_parked_unsent_and_the_session_li
         house.enqueue(one_too_large(qos));
         let reason = settles_but_the_large_one(&house);
         assert!(reason.contains("1000"), "{reason}");
+        assert_in_order(until_all(&subscriber, 39).iter().map(Received::text), 1);
         let traffic = proxy.traffic();
         assert_eq!((traffic.connections, traffic.published.len()), (1, 39));
-        assert_in_order(until_all(&subscriber, 39).iter().map(Received::text), 1);
     }
 }
 
