@@ -141,16 +141,14 @@ impl House {
     /// Waits for an outage or a refusal, whose words hold `word`, and says all of them.
     #[track_caller]
     fn wait_for_words(&self, word: &str) -> String {
-        let words = |status: Status| match status.link {
-            LinkState::Offline { why, .. } | LinkState::Refused { why } => Some(why),
-            _ => None,
-        };
-        let mut found = None;
+        let mut said = String::new();
         self.wait_until(word, |house| {
-            let said = words(house.outbox.status()).filter(|why| why.contains(word));
-            said.is_some_and(|why| std::mem::replace(&mut found, Some(why)).is_none())
+            if let LinkState::Offline { why, .. } | LinkState::Refused { why } = house.outbox.status().link {
+                said = why;
+            }
+            said.contains(word)
         });
-        found.unwrap_or_default()
+        said
     }
 
     #[track_caller]

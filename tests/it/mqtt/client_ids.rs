@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use edge_outbox::{Backoff, Message, Settings};
+use edge_outbox::{Backoff, LinkState, Message, Settings};
 
-use super::{House, PROTOCOLS, at, quick, until_all};
+use super::{House, PROTOCOLS, at, numbered, quick, until_all};
 use crate::mosquitto::Mosquitto;
 use crate::proxy::Proxy;
 
@@ -49,6 +49,23 @@ fn two_outboxes_of_the_same_client_id_say_that_they_are_thrown_out_and_take_it_s
         until_all(&subscriber, 1_000);
         assert_eq!((first.rows("SENT"), second.rows("SENT")), (500, 500));
     }
+}
+
+/// What a broker of MQTT 5 should say then, and newer ones do. With 1 to 2 s until the next try, the words can be read.
+#[test]
+fn an_outbox_that_is_thrown_out_for_its_client_id_says_so_and_comes_back_by_itself() {
+    let broker = Mosquitto::start();
+    let subscriber = broker.subscribe("#");
+    let proxy = Proxy::to(broker.port());
+    let reconnect = Backoff { first: Duration::from_millis(5), longest: Duration::from_secs(2) };
+    let house = House::new(at(proxy.port()), Settings { reconnect, ..quick() });
+    house.wait_for_session();
+    proxy.disconnect(0x8e);
+    house.wait_for_words("another client connected with the same client id");
+    assert!(matches!(house.outbox.status().link, LinkState::Refused { .. }));
+    house.enqueue(numbered(0..100));
+    house.flush();
+    assert_eq!(until_all(&subscriber, 100).len(), 100);
 }
 
 #[test]
