@@ -18,6 +18,9 @@ mod promises;
 mod properties;
 mod transaction;
 
+#[cfg(feature = "tls")]
+#[path = "../support/authority.rs"]
+mod authority;
 #[cfg(feature = "mqtt")]
 #[path = "../support/mosquitto.rs"]
 mod mosquitto;

@@ -95,6 +95,14 @@ impl Mosquitto {
         }
     }
 
+    /// Ends it as a service manager does, and waits until it has ended: it says nothing to its clients, and writes down
+    /// what it has where it was started with `persistence true`.
+    pub fn end(&mut self) {
+        self.signal("TERM");
+        let ended = self.process.take().expect("it runs").wait().expect("a child of ours");
+        assert!(ended.success(), "mosquitto ended with {ended}:\n{}", self.log());
+    }
+
     /// Starts it again on the same port with the same configuration.
     pub fn restart(&mut self) {
         self.kill();
@@ -210,6 +218,10 @@ pub struct Received {
     pub retain: bool,
     pub properties: Vec<(String, String)>,
     pub content_type: Option<String>,
+    /// What was left of it, in seconds.
+    pub expiry: Option<u32>,
+    pub response_topic: Option<String>,
+    pub correlation_data: Option<Vec<u8>>,
 }
 
 impl Received {
@@ -251,6 +263,9 @@ impl Subscriber {
                             retain: publish.retain,
                             properties: properties.user_properties,
                             content_type: properties.content_type,
+                            expiry: properties.message_expiry_interval,
+                            response_topic: properties.response_topic,
+                            correlation_data: properties.correlation_data.map(|data| data.to_vec()),
                         };
                         if send.send(one).is_err() {
                             break;

@@ -34,7 +34,7 @@ fn consume(arrival: Arrival, inbox: &Inbox, let_go: &AtomicUsize) {
         return;
     }
     let payload = String::from_utf8(arrival.message.payload.as_bytes().to_vec()).unwrap();
-    inbox.put(Received { topic: arrival.message.topic.clone(), payload, id: arrival.id });
+    inbox.put(Received { topic: arrival.message.topic.clone(), payload, id: Some(arrival.id) });
     arrival.acknowledge();
 }
 

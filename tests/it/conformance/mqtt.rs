@@ -3,14 +3,17 @@
 //! What mosquitto does by itself it does here: access lists and passwords are its own, changed while it runs. What it
 //! cannot be told to do, refusing a message for good for instance, the proxy does in its place. The subscriber is
 //! connected past the proxy and has the last word about what arrived.
+//!
+//! Once for MQTT 5 and once for 3.1.1, whose brokers take a message or hang up: what they do not take they cannot say.
 
 use std::fs;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use edge_outbox::broker::{Broker, Mqtt, Verdict};
+use edge_outbox::broker::{Broker, Mqtt, MqttSettings, Protocol, Verdict};
 
 use super::subject::{Cannot, Fault, Inbox, Received, Subject};
 use super::{ROOT, SOON};
@@ -25,7 +28,28 @@ const OPEN: &str = "topic readwrite #\nuser station\ntopic write #\n";
 /// How often the subscriber's thread looks whether it is to end.
 const LOOK: Duration = Duration::from_millis(20);
 
-pub struct MosquittoSubject {
+/// Which MQTT the adapter speaks.
+pub trait Version {
+    const NAME: &str;
+    const PROTOCOL: Protocol;
+}
+
+pub struct V5;
+
+impl Version for V5 {
+    const NAME: &str = "MQTT 5 and mosquitto";
+    const PROTOCOL: Protocol = Protocol::V5;
+}
+
+pub struct V311;
+
+impl Version for V311 {
+    const NAME: &str = "MQTT 3.1.1 and mosquitto";
+    const PROTOCOL: Protocol = Protocol::V311;
+}
+
+pub struct MosquittoSubject<V> {
+    version: PhantomData<V>,
     // Declared, and so dropped, in the order in which they lean on each other.
     consumer: Option<JoinHandle<()>>,
     over: Arc<AtomicBool>,
@@ -34,7 +58,7 @@ pub struct MosquittoSubject {
     broker: Mosquitto,
 }
 
-impl MosquittoSubject {
+impl<V: Version> MosquittoSubject<V> {
     pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("passwords"), PASSWORDS).unwrap();
@@ -48,11 +72,11 @@ impl MosquittoSubject {
         let consumer = thread::spawn(move || {
             while !until.load(Ordering::SeqCst) {
                 if let Some(received) = subscriber.next(LOOK) {
-                    to.put(named(&received));
+                    to.put(understood::<V>(&received));
                 }
             }
         });
-        MosquittoSubject { consumer: Some(consumer), over, inbox, proxy, broker }
+        MosquittoSubject { version: PhantomData, consumer: Some(consumer), over, inbox, proxy, broker }
     }
 
     /// Changes one of the broker's files while it runs.
@@ -74,7 +98,7 @@ impl MosquittoSubject {
     }
 }
 
-impl Drop for MosquittoSubject {
+impl<V> Drop for MosquittoSubject<V> {
     fn drop(&mut self) {
         self.over.store(true, Ordering::SeqCst);
         let ended = self.consumer.take().map(JoinHandle::join);
@@ -84,17 +108,18 @@ impl Drop for MosquittoSubject {
     }
 }
 
-fn named(received: &mosquitto::Received) -> Received {
-    let id = received.property("id").expect("every message has a name").parse().unwrap();
+fn understood<V: Version>(received: &mosquitto::Received) -> Received {
+    let id = received.property("id").map(|id| id.parse().unwrap());
+    assert_eq!(id.is_some(), V::PROTOCOL == Protocol::V5, "the name of a message: {received:?}");
     Received { topic: received.topic.clone(), payload: received.text().to_owned(), id }
 }
 
-impl Subject for MosquittoSubject {
-    const NAME: &str = "MQTT and mosquitto";
+impl<V: Version> Subject for MosquittoSubject<V> {
+    const NAME: &str = V::NAME;
 
     fn broker(&self) -> Box<dyn Broker> {
-        let port = self.proxy.port();
-        Box::new(Mqtt::from_url(&format!("mqtt://station:spring@127.0.0.1:{port}?keep_alive=5s")).unwrap())
+        let url = format!("mqtt://station:spring@127.0.0.1:{}?keep_alive=5s", self.proxy.port());
+        Box::new(Mqtt::new(MqttSettings::from_url(&url).unwrap().with_protocol(V::PROTOCOL)).unwrap())
     }
 
     fn break_link(&self) {
@@ -111,6 +136,9 @@ impl Subject for MosquittoSubject {
 
     fn inflict(&self, fault: &Fault) -> Result<(), Cannot> {
         match fault {
+            Fault::Refuse { .. } if V::PROTOCOL == Protocol::V311 => {
+                return Err(Cannot("a broker of MQTT 3.1.1 has no words to refuse a message with"));
+            }
             Fault::Refuse { verdict: Verdict::Topic, topic, .. } => {
                 self.change("acl", &format!("{OPEN}topic deny {topic}\n"));
             }
@@ -132,6 +160,19 @@ impl Subject for MosquittoSubject {
         self.change("acl", OPEN);
         self.change("passwords", PASSWORDS);
     }
+
+    fn carries_ids(&self) -> Result<(), Cannot> {
+        match V::PROTOCOL {
+            Protocol::V5 => Ok(()),
+            Protocol::V311 => Err(Cannot("MQTT 3.1.1 carries topic and payload, and nothing to put a name into")),
+        }
+    }
 }
 
-super::conformance!(MosquittoSubject::new);
+mod v5 {
+    crate::conformance::conformance!(super::MosquittoSubject::<super::V5>::new);
+}
+
+mod v311 {
+    crate::conformance::conformance!(super::MosquittoSubject::<super::V311>::new);
+}

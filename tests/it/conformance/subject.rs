@@ -30,6 +30,11 @@ pub trait Subject {
 
     /// Takes back every fault.
     fn mend(&self);
+
+    /// Whether a consumer gets a message's id.
+    fn carries_ids(&self) -> Result<(), Cannot> {
+        Ok(())
+    }
 }
 
 /// What the other side of an adapter may do to it.
@@ -55,7 +60,12 @@ pub struct Cannot(pub &'static str);
 
 /// Inflicts `fault`, or says on the terminal that this promise was not tested and why.
 pub fn inflicted<S: Subject>(subject: &S, promise: &str, fault: &Fault) -> bool {
-    match subject.inflict(fault) {
+    can::<S>(promise, subject.inflict(fault))
+}
+
+/// Whether the subject can show this, or says on the terminal why not.
+pub fn can<S: Subject>(promise: &str, answer: Result<(), Cannot>) -> bool {
+    match answer {
         Ok(()) => true,
         Err(Cannot(why)) => {
             // Past the test harness, which would keep what `eprintln!` says of a test that passes.
@@ -70,13 +80,21 @@ pub fn inflicted<S: Subject>(subject: &S, promise: &str, fault: &Fault) -> bool 
 pub struct Received {
     pub topic: String,
     pub payload: String,
-    /// The header `id`.
-    pub id: MessageId,
+    /// The header `id`, where the subject [carries it](Subject::carries_ids).
+    pub id: Option<MessageId>,
+}
+
+impl Received {
+    /// What tells a repetition from another message: in this suite no two say the same.
+    pub fn name(&self) -> (Option<MessageId>, &str) {
+        (self.id, &self.payload)
+    }
 }
 
 impl fmt::Debug for Received {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {:?} to {}", self.id, self.payload, self.topic)
+        let id = self.id.map(|id| format!("{id} ")).unwrap_or_default();
+        write!(f, "{id}{:?} to {}", self.payload, self.topic)
     }
 }
 

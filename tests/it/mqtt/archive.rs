@@ -52,8 +52,9 @@ impl Archive {
 
     fn connect(&self) -> (Client, Connection) {
         let mut options = MqttOptions::new("archive", "127.0.0.1", self.port);
-        options.set_clean_start(false).set_max_packet_size(Some(1 << 20)).set_connect_properties(ConnectProperties {
+        options.set_clean_start(false).set_connect_properties(ConnectProperties {
             session_expiry_interval: Some(3_600),
+            max_packet_size: Some(1 << 20),
             ..ConnectProperties::new()
         });
         Client::new(options, 10)

@@ -132,6 +132,17 @@ impl Proxy {
         self.shared.change(Road::end_all);
     }
 
+    /// Ends every connection as a broker of MQTT 5 does that says why.
+    pub fn disconnect(&self, reason: u8) {
+        self.shared.change(|road| {
+            for line in road.lines.iter().map(|line| line.number).collect::<Vec<_>>() {
+                let bytes = packet::disconnect(reason);
+                road.parcels.push(Parcel { line, bytes, arrived: Instant::now(), ack: None });
+                road.post_end(line);
+            }
+        });
+    }
+
     /// Carries nothing until [`heal`](Self::heal), and tells nobody: connections stand, and what is sent waits.
     pub fn fall_silent(&self) {
         self.shared.change(|road| road.link = Link::Silent);

@@ -92,6 +92,11 @@ pub fn answer(kind: u8, id: u16, reason: u8) -> Vec<u8> {
     vec![kind << 4, 3, high, low, reason]
 }
 
+/// DISCONNECT with a reason and nothing behind it.
+pub fn disconnect(reason: u8) -> Vec<u8> {
+    vec![0xE0, 1, reason]
+}
+
 fn take<'b>(rest: &mut &'b [u8], count: usize) -> &'b [u8] {
     let (taken, left) = rest.split_at(count);
     *rest = left;
