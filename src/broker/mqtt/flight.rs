@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::decode::Step;
+use super::settings::Protocol;
 use crate::QoS;
 use crate::broker::Receipt;
 
@@ -16,6 +17,7 @@ pub(super) struct Flight {
     free: VecDeque<u16>,
     /// QoS 0: sent once the kernel has the bytes up to there.
     unanswered: VecDeque<(u64, Receipt)>,
+    protocol: Protocol,
 }
 
 struct Slot {
@@ -33,8 +35,13 @@ struct Slot {
 pub(super) struct OutOfStep;
 
 impl Flight {
-    pub fn new(window: u16) -> Self {
-        Flight { slots: (0..window).map(|_| None).collect(), free: (1..=window).collect(), unanswered: VecDeque::new() }
+    pub fn new(window: u16, protocol: Protocol) -> Self {
+        Flight {
+            slots: (0..window).map(|_| None).collect(),
+            free: (1..=window).collect(),
+            unanswered: VecDeque::new(),
+            protocol,
+        }
     }
 
     /// The packet id for the next message of this QoS, 0 for QoS 0; none while the window is full.
@@ -74,12 +81,16 @@ impl Flight {
     /// The last word about this packet id has come: frees it, and gives out the receipt if the message is one that
     /// this step ends.
     pub fn finish(&mut self, id: u16, step: Step, taken: u64) -> Result<Receipt, OutOfStep> {
-        let (qos, received) = match step {
-            Step::Puback => (QoS::AtLeastOnce, false),
-            Step::Pubrec => (QoS::ExactlyOnce, false),
-            Step::Pubcomp => (QoS::ExactlyOnce, true),
+        // A broker of 3.1.1 that keeps QoS 2 as QoS 1 answers it so, having no way to say it beforehand: RabbitMQ 3.10.
+        let kept_as_qos_1 = self.protocol == Protocol::V311;
+        let fits = |slot: &mut Slot| {
+            slot.end <= taken
+                && match step {
+                    Step::Puback => slot.qos == QoS::AtLeastOnce || kept_as_qos_1 && !slot.received,
+                    Step::Pubrec => slot.qos == QoS::ExactlyOnce && !slot.received,
+                    Step::Pubcomp => slot.received,
+                }
         };
-        let fits = |slot: &mut Slot| slot.qos == qos && slot.received == received && slot.end <= taken;
         let slot = self.slot(id).and_then(|slot| slot.take_if(fits)).ok_or(OutOfStep)?;
         self.free.push_back(id);
         Ok(slot.receipt)

@@ -87,7 +87,7 @@ fn session<'a>(plan: &Plan, inbox: &'a Arc<Inbox>, link: &Link) -> Ended<'a> {
         Ok((wire, terms, keep_alive)) => {
             log::debug!("MQTT session with {}:{} stands: {terms:?}", plan.settings.host, plan.settings.port());
             link.up(Limits { window: usize::from(terms.window), bytes: usize::MAX });
-            let flight = Flight::new(terms.window);
+            let flight = Flight::new(terms.window, terms.protocol);
             let (queue, until) = (VecDeque::new(), None);
             Session { plan, wire, inbox, link, terms, flight, keep_alive, queue, until }.live()
         }

@@ -51,6 +51,22 @@ fn a_session_of_3_1_1_settles_every_qos_by_its_own_answers() {
     broker.join();
 }
 
+/// RabbitMQ 3.10 keeps QoS 2 as QoS 1, and answers it so.
+#[test]
+fn qos_2_that_a_broker_of_3_1_1_acknowledges_as_qos_1_is_sent() {
+    let broker = scripted::session(connack(0), |mut peer| {
+        let [high, low] = peer.publish().id().to_be_bytes();
+        peer.write(&[0x40, 2, high, low]);
+        peer.read_to_end();
+    });
+    let mut forwarder = Forwarder::up(v311(broker.port));
+    forwarder.send([(1, Message::text("t", "1").with_qos(QoS::ExactlyOnce))]);
+    forwarder.wait_settled(1);
+    assert_eq!(forwarder.outcome(1), &Outcome::Acknowledged);
+    forwarder.broker.disconnect(Instant::now());
+    broker.join();
+}
+
 #[test]
 fn topic_and_payload_are_all_that_3_1_1_carries_and_they_arrive() {
     let broker = Mosquitto::start();
