@@ -62,7 +62,10 @@ pub(super) fn broken(error: io::Error) -> Down {
 }
 
 pub(super) fn closed() -> Down {
-    unreachable("the broker closed the connection, and gave no reason")
+    // mosquitto 2.0 does so when another client takes the session over, too
+    unreachable(
+        "the broker closed the connection and gave no reason; if it goes on: does another client use this client id?",
+    )
 }
 
 /// The connection ended before the broker answered CONNECT, in the clear: it may have been the wrong door.

@@ -87,7 +87,7 @@ fn topic_and_payload_are_all_that_3_1_1_carries_and_they_arrive() {
 #[test]
 fn every_refused_session_of_3_1_1_is_told_apart() {
     for (code, is_refused, word) in [
-        (1, true, "version"),
+        (1, true, "does not speak MQTT 3.1.1"),
         (2, true, "client id"),
         (3, false, "not available"),
         (4, true, "user name and password"),
@@ -112,7 +112,7 @@ fn a_broker_that_knows_no_mqtt_5_is_named_as_the_cause() {
     forwarder.connect();
     let down = forwarder.wait_down();
     assert!(matches!(down, Down::Refused(_)), "{down:?}");
-    assert!(words(&down).contains("version of MQTT"), "{}", words(&down));
+    assert!(words(&down).contains("set protocol to 3.1.1"), "{}", words(&down));
     broker.join();
 }
 
