@@ -11,6 +11,8 @@ use super::settings::Protocol;
 
 /// The largest packet that a broker may send us, in bytes: we get answers only, and this leaves room for their words.
 pub(super) const LARGEST: usize = 16_384;
+/// How much of the broker's own words is kept, in characters.
+const LONGEST_WORDS: usize = 256;
 
 /// A packet from the broker.
 #[derive(Debug)]
@@ -29,6 +31,10 @@ pub(super) enum Packet {
 #[derive(Debug)]
 pub(super) struct Connack {
     pub code: u8,
+    /// The broker claims to remember a session of ours.
+    pub session_present: bool,
+    /// It has the shape of MQTT 3.1.1, which has no place for properties.
+    pub is_v311: bool,
     pub properties: Option<ConnAckProperties>,
 }
 
@@ -69,7 +75,7 @@ pub(super) fn next(bytes: &mut BytesMut, protocol: Protocol) -> Result<Option<Pa
     let Some((remaining, digits)) = varint(rest)? else { return Ok(None) };
     let length = 1 + digits + remaining;
     if length > LARGEST {
-        return Err(Malformed("a packet above the size that it was told"));
+        return Err(Malformed("a packet larger than the 16,384 bytes that an answer can have"));
     }
     if bytes.len() < length {
         return Ok(None);
@@ -95,20 +101,20 @@ fn packet(frame: BytesMut, head: usize, protocol: Protocol) -> Result<Packet, Ma
 }
 
 fn connack(mut frame: BytesMut, head: usize, protocol: Protocol) -> Result<Packet, Malformed> {
-    let [_, code, properties @ ..] = &frame[head..] else {
+    let [flags, code, properties @ ..] = &frame[head..] else {
         return Err(Malformed("a CONNACK without a reason"));
     };
-    let code = *code;
-    // without properties it is a broker of MQTT 3.1.1 that answers, whatever it was asked
-    if protocol == Protocol::V311 || properties.is_empty() {
-        return Ok(Packet::Connack(Connack { code, properties: None }));
+    let (code, session_present) = (*code, *flags != 0);
+    let is_v311 = protocol == Protocol::V311 || properties.is_empty();
+    if is_v311 {
+        return Ok(Packet::Connack(Connack { code, session_present, is_v311, properties: None }));
     }
     let properties = match v5::Packet::read(&mut frame, None) {
         Ok(v5::Packet::ConnAck(connack)) => connack.properties,
         _ if code != 0 => None, // a refusal without its words is a refusal
         _ => return Err(Malformed("a CONNACK that cannot be read")),
     };
-    Ok(Packet::Connack(Connack { code, properties }))
+    Ok(Packet::Connack(Connack { code, session_present, is_v311, properties }))
 }
 
 fn answer(step: Step, body: &[u8]) -> Result<Packet, Malformed> {
@@ -140,7 +146,7 @@ fn reason_string(properties: &[u8]) -> Option<String> {
     while let Some((property, behind)) = rest.split_first() {
         rest = behind;
         match property {
-            0x1f => return String::from_utf8(string(&mut rest)?.to_owned()).ok(),
+            0x1f => return std::str::from_utf8(string(&mut rest)?).ok().map(shown),
             0x1c => drop(string(&mut rest)?), // server reference
             0x11 => rest = rest.get(4..)?,    // session expiry interval
             0x26 => {
@@ -151,6 +157,11 @@ fn reason_string(properties: &[u8]) -> Option<String> {
         }
     }
     None
+}
+
+/// A text from the network, for people: one line, of a length that a log can bear.
+pub(super) fn shown(text: &str) -> String {
+    text.chars().take(LONGEST_WORDS).flat_map(char::escape_debug).collect()
 }
 
 fn string<'b>(rest: &mut &'b [u8]) -> Option<&'b [u8]> {
@@ -213,7 +224,10 @@ mod tests {
         assert!(read(&[0x00, 0]).is_err());
         assert!(read(b"HTTP/1.1 400").is_err());
         assert!(read(&[0x40, 0xff, 0xff, 0xff, 0xff]).is_err());
-        assert_eq!(read(&[0x30, 0xff, 0xff, 0x7f]).unwrap_err(), Malformed("a packet above the size that it was told"));
+        assert_eq!(
+            read(&[0x30, 0xff, 0xff, 0x7f]).unwrap_err(),
+            Malformed("a packet larger than the 16,384 bytes that an answer can have")
+        );
         assert_eq!(
             read(&[0x15, 0x03, 0x03]).unwrap_err(),
             Malformed("it sent a TLS record: set mqtts://, or the port for plain MQTT")

@@ -10,7 +10,7 @@ use rumqttc::v5::mqttbytes::{self as v5bytes};
 use super::decode::LARGEST;
 use super::settings::{LastWill, Protocol};
 use crate::message::{DUPLICATE_HEADER, ID_HEADER};
-use crate::{Message, MessageId, QoS};
+use crate::{Message, QoS};
 
 /// The value of [`DUPLICATE_HEADER`].
 pub(super) const MAYBE: &str = "maybe";
@@ -75,7 +75,7 @@ pub(super) fn connect(protocol: Protocol, hello: &Hello<'_>, out: &mut BytesMut)
 pub(super) fn publish(
     protocol: Protocol,
     packet_id: u16,
-    id: MessageId,
+    id: String,
     possible_duplicate: bool,
     message: Message,
     out: &mut BytesMut,
@@ -91,9 +91,9 @@ pub(super) fn publish(
     }
 }
 
-pub(super) fn v5_publish(packet_id: u16, id: MessageId, possible_duplicate: bool, message: Message) -> v5::Publish {
+pub(super) fn v5_publish(packet_id: u16, id: String, possible_duplicate: bool, message: Message) -> v5::Publish {
     let mut user_properties = message.headers;
-    user_properties.push((ID_HEADER.to_owned(), id.to_string()));
+    user_properties.push((ID_HEADER.to_owned(), id));
     if possible_duplicate {
         user_properties.push((DUPLICATE_HEADER.to_owned(), MAYBE.to_owned()));
     }

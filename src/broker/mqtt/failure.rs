@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use super::decode::Connack;
+use super::decode::{Connack, shown};
 use super::settings::Protocol;
 use crate::broker::{Cause, Down};
 
@@ -105,7 +105,8 @@ pub(super) fn panicked(said: Box<dyn std::any::Any + Send>) -> Down {
 /// codes do not overlap.
 pub(super) fn connack(connack: &Connack, asked: Protocol) -> Down {
     let properties = connack.properties.as_ref();
-    let said = said(properties.and_then(|properties| properties.reason_string.as_deref()));
+    let words = properties.and_then(|properties| properties.reason_string.as_deref()).map(shown);
+    let said = said(words.as_deref());
     match connack.code {
         0x01 | 0x84 => {
             let (this, other) = match asked {
@@ -122,7 +123,8 @@ pub(super) fn connack(connack: &Connack, asked: Protocol) -> Down {
         0x8a => refused(format!("the broker has banned this client{said}")),
         0x8c => refused(format!("the broker wants another authentication method{said}")),
         0x90 | 0x99 | 0x9a | 0x9b => refused(format!("the broker does not take the last will{said}")),
-        0x9c | 0x9d => moved(properties.and_then(|properties| properties.server_reference.as_deref())),
+        0x95 => refused(format!("the broker finds CONNECT too large: a shorter last will?{said}")),
+        0x9c | 0x9d => moved(properties.and_then(|properties| properties.server_reference.as_deref()).map(shown)),
         0x03 | 0x88 => unreachable(format!("the broker is not available{said}")),
         0x89 => unreachable(format!("the broker is busy{said}")),
         0x97 => unreachable(format!("a quota of the broker is used up{said}")),
@@ -158,7 +160,7 @@ fn said(reason: Option<&str>) -> String {
     reason.map(|reason| format!(", and said: {reason}")).unwrap_or_default()
 }
 
-fn moved(to: Option<&str>) -> Down {
+fn moved(to: Option<String>) -> Down {
     let to = to.map(|to| format!(", to {to}")).unwrap_or_default();
     refused(format!("the broker has moved{to}: set its new host"))
 }

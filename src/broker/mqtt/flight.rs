@@ -18,6 +18,8 @@ pub(super) struct Flight {
     /// QoS 0: sent once the kernel has the bytes up to there.
     unanswered: VecDeque<(u64, Receipt)>,
     protocol: Protocol,
+    /// Up to where the broker has read for certain, by its answers.
+    answered: u64,
 }
 
 struct Slot {
@@ -41,6 +43,7 @@ impl Flight {
             free: (1..=window).collect(),
             unanswered: VecDeque::new(),
             protocol,
+            answered: 0,
         }
     }
 
@@ -93,7 +96,13 @@ impl Flight {
         };
         let slot = self.slot(id).and_then(|slot| slot.take_if(fits)).ok_or(OutOfStep)?;
         self.free.push_back(id);
+        self.answered = self.answered.max(slot.end);
         Ok(slot.receipt)
+    }
+
+    /// Up to where the broker has read for certain, in bytes since the connection began.
+    pub fn answered(&self) -> u64 {
+        self.answered
     }
 
     pub fn is_idle(&self) -> bool {

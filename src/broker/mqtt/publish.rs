@@ -6,7 +6,7 @@ use super::encode::MAYBE;
 use super::settings::Protocol;
 use crate::broker::{Refusal, Verdict};
 use crate::message::{DUPLICATE_HEADER, ID_HEADER};
-use crate::{Message, MessageId, QoS};
+use crate::{Message, QoS};
 
 /// The most that one packet can carry behind its fixed header
 /// ([MQTT 5, section 1.5.5](https://docs.oasis-open.org/mqtt/mqtt/v5.0/os/mqtt-v5.0-os.html#_Variable_Byte_Integer)).
@@ -51,7 +51,7 @@ impl Terms {
     }
 
     /// Refuses what the broker would end the whole session for.
-    pub fn admit(&self, id: MessageId, possible_duplicate: bool, message: &Message) -> Result<(), Refusal> {
+    pub fn admit(&self, id: &str, possible_duplicate: bool, message: &Message) -> Result<(), Refusal> {
         let never = |reason: String| Err(Refusal::new(Verdict::Never, reason));
         if let Err(broken) = message.check(usize::MAX) {
             return never(broken.to_string());
@@ -63,9 +63,10 @@ impl Terms {
             ));
         }
         if message.retain && !self.retain {
-            return never("the broker does not keep retained messages; enqueue it without `retain`".to_owned());
+            // as with the QoS, it is the broker's configuration that is in the way, not the message
+            return Err(Refusal::new(Verdict::Topic, "the broker does not keep retained messages"));
         }
-        let remaining = remaining_length(self.protocol, message, id.to_string().len(), possible_duplicate);
+        let remaining = remaining_length(self.protocol, message, id.len(), possible_duplicate);
         fits(remaining)?;
         let packet = 1 + varint_len(remaining) + remaining;
         if packet > self.packet {
@@ -128,11 +129,12 @@ mod tests {
 
     use super::super::encode;
     use super::*;
+    use crate::MessageId;
 
     fn encoded(protocol: Protocol, id: MessageId, duplicate: bool, message: Message) -> usize {
         let mut out = BytesMut::new();
         let packet_id = if message.qos == QoS::AtMostOnce { 0 } else { 7 };
-        encode::publish(protocol, packet_id, id, duplicate, message, &mut out).unwrap();
+        encode::publish(protocol, packet_id, id.to_string(), duplicate, message, &mut out).unwrap();
         out.len()
     }
 

@@ -18,10 +18,10 @@ use super::publish::Terms;
 use super::reason::{self, Meaning};
 use super::transport::{Security, Transport};
 use super::wire::{self, Wire};
-use super::{MqttSettings, failure};
+use super::{MqttSettings, Protocol, failure};
 use crate::broker::{Delivery, Down, Limits, Link, Refusal, Verdict};
 
-/// How much may stand encoded and unsent, in bytes; a larger message alone.
+/// No more is encoded while so many bytes stand unsent.
 const AHEAD: usize = 64 * 1024;
 /// How long DISCONNECT may take to leave, and the broker to close the connection upon it.
 const FAREWELL: Duration = Duration::from_millis(500);
@@ -51,9 +51,11 @@ fn live(plan: &Plan, inbox: &Arc<Inbox>, link: Link) {
     inbox.close();
     match ended {
         Ok(Ended::Asked(farewell)) => {
+            // as much of it as goes without waiting: the process may end once the link is dropped
+            let leaving = farewell.and_then(|(wire, until)| Some((begin_good_bye(wire)?, until)));
             drop(link); // by now everything is settled or dropped, and the forwarder need not wait for good manners
-            if let Some((wire, until)) = farewell {
-                let _ = catch_unwind(AssertUnwindSafe(|| say_good_bye(wire, inbox, until)));
+            if let Some((wire, until)) = leaving {
+                end_good_bye(wire, inbox, until);
             }
         }
         Ok(Ended::Down(why)) => link.down(why),
@@ -99,8 +101,9 @@ fn begin<'a>(plan: &Plan, inbox: &'a Arc<Inbox>) -> Result<(Wire<'a>, Terms, Kee
     let settings = &*plan.settings;
     let until = Instant::now() + settings.connect_timeout;
     let credentials = settings.credentials().map_err(failure::refused)?;
-    let security = Security::prepare(settings)?;
-    let transport = Transport::over(connection(plan, inbox, until)?, security)?;
+    let stream = connection(plan, inbox, until)?;
+    // not before there is somebody to speak with: reading the system's authorities costs more than all the rest
+    let transport = Transport::over(stream, Security::prepare(settings)?)?;
     let mut wire = Wire::new(settings.protocol, transport, inbox);
     let hello = Hello {
         client_id: &plan.client_id,
@@ -110,19 +113,33 @@ fn begin<'a>(plan: &Plan, inbox: &'a Arc<Inbox>) -> Result<(Wire<'a>, Terms, Kee
         last_will: settings.last_will.as_ref(),
     };
     encode::connect(settings.protocol, &hello, &mut wire.out).map_err(too_large)?;
-    let connack = connack(&mut wire, inbox, until, settings)?;
+    let connack = match connack(&mut wire, inbox, until, settings) {
+        Err(Unbegun::Asked) => {
+            begin_good_bye(wire); // the broker may have let us in by now, and would speak the last will
+            return Err(Unbegun::Asked);
+        }
+        connack => connack?,
+    };
     if connack.code != 0 {
         return Err(failure::connack(&connack, settings.protocol).into());
+    }
+    if connack.is_v311 && settings.protocol == Protocol::V5 {
+        // it would take the properties of MQTT 5 for the beginning of the payload
+        return Err(failure::refused("the broker answers as MQTT 3.1.1 does: set protocol to 3.1.1").into());
+    }
+    if connack.session_present {
+        // what it remembers of packet ids could make it drop a message as a repetition, and acknowledge it
+        return Err(
+            failure::refused("the broker claims to remember a session, though a clean one was asked for").into()
+        );
     }
     let said = connack.properties.as_ref();
     let terms = Terms::new(settings.protocol, settings.window, said);
     if terms.window == 0 {
         return Err(failure::malformed("it allows no message in flight").into());
     }
-    // 0: the broker does not watch; we still want to know of a dead connection
-    let theirs = said.and_then(|said| said.server_keep_alive).filter(|seconds| *seconds > 0);
-    let every = theirs.map_or(settings.keep_alive, |seconds| Duration::from_secs(seconds.into()));
-    Ok((wire, terms, KeepAlive::new(every, Instant::now())))
+    let theirs = said.and_then(|said| said.server_keep_alive);
+    Ok((wire, terms, KeepAlive::new(settings.keep_alive, theirs, Instant::now())))
 }
 
 fn connection(plan: &Plan, inbox: &Arc<Inbox>, until: Instant) -> Result<TcpStream, Unbegun> {
@@ -187,6 +204,10 @@ impl<'a> Session<'a, '_> {
         match self.converse() {
             // with what is unanswered its receipts are dropped, before anybody hears of the end
             Ok(patience) => Ended::Asked(Some((self.wire, Instant::now() + patience))),
+            Err(Down::Recycled) => {
+                begin_good_bye(self.wire); // nobody is to blame: no reason for the last will
+                Ended::Down(Down::Recycled)
+            }
             Err(why) => Ended::Down(why),
         }
     }
@@ -197,16 +218,17 @@ impl<'a> Session<'a, '_> {
         loop {
             if let Err(why) = self.hand_over() {
                 // what the broker had said by then counts, and it may have said why
-                let pulled = self.wire.pull();
+                let pulled = self.wire.pull_all();
                 self.hear()?;
                 return pulled.and(Err(why));
             }
             self.flight.flushed(self.wire.flushed());
+            self.keep_alive.flushed(self.wire.flushed());
             if self.until.is_some() && self.queue.is_empty() && self.flight.is_idle() {
                 return Ok(FAREWELL);
             }
-            let ping_at = self.keep_alive.due(self.flight.is_idle());
-            let wake_at = self.until.map_or(ping_at, |until| until.min(ping_at));
+            let (ping_at, overdue) = (self.keep_alive.due(), self.keep_alive.overdue(self.flight.answered()));
+            let wake_at = self.until.into_iter().chain(overdue).fold(ping_at, Instant::min);
             let ready = self.wire.wait(Some(wake_at))?;
             if ready.inbox {
                 let word = self.inbox.take(&mut self.queue);
@@ -224,11 +246,10 @@ impl<'a> Session<'a, '_> {
             if self.until.is_some_and(|until| until <= now) {
                 return Ok(FAREWELL);
             }
-            let idle = self.flight.is_idle();
-            if self.keep_alive.due(idle) <= now {
-                if self.keep_alive.is_overdue(now, idle) {
-                    return Err(failure::no_pong());
-                }
+            if self.keep_alive.overdue(self.flight.answered()).is_some_and(|overdue| overdue <= now) {
+                return Err(failure::no_pong());
+            }
+            if self.keep_alive.due() <= now {
                 self.ping(now)?;
             }
         }
@@ -240,8 +261,9 @@ impl<'a> Session<'a, '_> {
     }
 
     fn ping(&mut self, now: Instant) -> Result<(), Down> {
-        self.keep_alive.asked(now);
-        encode::pingreq(&mut self.wire.out).map_err(too_large)
+        encode::pingreq(&mut self.wire.out).map_err(too_large)?;
+        self.keep_alive.asked(now, self.wire.encoded());
+        Ok(())
     }
 
     /// Encodes and sends what there is room for, in order: many messages to a write, and many writes to a wait.
@@ -273,7 +295,8 @@ impl<'a> Session<'a, '_> {
 
     fn encode(&mut self, delivery: Delivery, packet_id: u16) {
         let Delivery { id, possible_duplicate, message, receipt } = delivery;
-        if let Err(refusal) = self.terms.admit(id, possible_duplicate, &message) {
+        let name = id.to_string();
+        if let Err(refusal) = self.terms.admit(&name, possible_duplicate, &message) {
             return receipt.reject(refusal);
         }
         if self.terms.leaves_something_out(&message) && !self.plan.warned.swap(true, Ordering::Relaxed) {
@@ -284,7 +307,7 @@ impl<'a> Session<'a, '_> {
         }
         let (qos, before) = (message.qos, self.wire.out.len());
         let encoded =
-            encode::publish(self.terms.protocol, packet_id, id, possible_duplicate, message, &mut self.wire.out);
+            encode::publish(self.terms.protocol, packet_id, name, possible_duplicate, message, &mut self.wire.out);
         if encoded.is_err() {
             // admitted, and yet the codec will not: nothing half written may stay
             self.wire.out.truncate(before);
@@ -299,7 +322,8 @@ impl<'a> Session<'a, '_> {
             self.keep_alive.heard(Instant::now());
             match packet {
                 Packet::Answer(answer) => self.settle(&answer)?,
-                Packet::Pingresp => self.link.alive(),
+                Packet::Pingresp if self.keep_alive.ponged() => self.link.alive(),
+                Packet::Pingresp => {} // nobody asked
                 Packet::Disconnect { code, said } => return Err(failure::disconnect(code, said.as_deref())),
                 Packet::Connack(_) => return Err(failure::malformed("a second CONNACK")),
                 Packet::Other => {}
@@ -330,21 +354,28 @@ fn too_large(_: TooLarge) -> Down {
     failure::refused("the settings do not fit into an MQTT packet")
 }
 
-/// DISCONNECT, unless that takes too long or there is no time for it. Without it the broker would publish the last
-/// will.
-fn say_good_bye(mut wire: Wire<'_>, inbox: &Inbox, until: Instant) {
-    if encode::disconnect(&mut wire.out).is_err() {
-        return;
+/// Sends DISCONNECT, and says that nothing will follow: as far as that goes without waiting. Without it the broker would
+/// speak the last will. Gives the connection back if there is anything to wait for.
+fn begin_good_bye(mut wire: Wire<'_>) -> Option<Wire<'_>> {
+    encode::disconnect(&mut wire.out).ok()?;
+    wire.push().ok()?;
+    if wire.is_flushed() {
+        wire.finish().ok()?;
     }
-    let mut finished = false;
-    while wire.push().is_ok() {
-        if wire.is_flushed() && !finished {
-            // closed with answers unread, the connection would be reset, and DISCONNECT lost on the way
-            finished = wire.finish().is_ok();
-        }
+    Some(wire)
+}
+
+/// Waits until DISCONNECT has left and the broker has closed the connection, or there is no time for it. Closed with
+/// answers unread the connection would be reset, and DISCONNECT lost on its way.
+fn end_good_bye(mut wire: Wire<'_>, inbox: &Inbox, until: Instant) {
+    let mut finished = wire.is_flushed();
+    loop {
         let over = inbox.take(&mut VecDeque::new()).is_stop_now() || until <= Instant::now();
-        if over || wire.wait(Some(until)).is_err() || wire.pull().is_err() {
+        if over || wire.wait(Some(until)).is_err() || wire.pull().is_err() || wire.push().is_err() {
             return;
+        }
+        if wire.is_flushed() && !finished {
+            finished = wire.finish().is_ok();
         }
     }
 }

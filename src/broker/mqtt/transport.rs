@@ -79,6 +79,15 @@ impl Transport {
         }
     }
 
+    /// Whether room in the socket is of use; `more`: something is left that [`write`](Self::write) did not take.
+    pub fn wants_to_write(&self, more: bool) -> bool {
+        match self {
+            Transport::Plain(_) => more,
+            #[cfg(feature = "tls")]
+            Transport::Tls(tls) => tls.wants_to_write(more),
+        }
+    }
+
     /// Puts what has come behind `incoming`.
     pub fn read(&mut self, incoming: &mut BytesMut) -> Result<(), Down> {
         match self {

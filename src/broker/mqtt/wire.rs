@@ -15,6 +15,9 @@ use super::settings::Protocol;
 use super::transport::Transport;
 use crate::broker::Down;
 
+/// As much memory as a connection keeps for what it sends, in bytes, and reads at once at its end.
+const ROOM: usize = 256 * 1024;
+
 /// What is to be sent, what has come, and the socket between: the only place where a session's thread waits.
 pub(super) struct Wire<'a> {
     pub protocol: Protocol,
@@ -49,7 +52,7 @@ impl<'a> Wire<'a> {
         self.taken + self.out.len() as u64
     }
 
-    /// Up to where the broker may have seen what was sent.
+    /// Up to where the broker may have seen what was sent; what TLS holds back counts, some 64 KiB at most.
     pub fn taken(&self) -> u64 {
         self.taken
     }
@@ -67,12 +70,25 @@ impl<'a> Wire<'a> {
         if self.transport.is_flushed() {
             self.flushed = self.taken;
         }
+        if self.out.is_empty() && self.out.capacity() > ROOM {
+            self.out = BytesMut::new(); // a large message is gone, and its memory goes too
+        }
         pushed
     }
 
     /// Reads what has come. What came before an error is there to be [taken](Self::next) nevertheless.
     pub fn pull(&mut self) -> Result<(), Down> {
         self.transport.read(&mut self.incoming)
+    }
+
+    /// Reads until nothing more has come.
+    pub fn pull_all(&mut self) -> Result<(), Down> {
+        let mut before = usize::MAX;
+        while before != self.incoming.len() && self.incoming.len() < ROOM {
+            before = self.incoming.len();
+            self.pull()?;
+        }
+        Ok(())
     }
 
     /// The next packet that has come whole.
@@ -83,7 +99,7 @@ impl<'a> Wire<'a> {
     /// Waits for the inbox, for something to read, and for room to send what is to be sent; at most until `until`.
     pub fn wait(&self, until: Option<Instant>) -> Result<Ready, Down> {
         let mut wanted = PollFlags::IN;
-        if !self.out.is_empty() || !self.transport.is_flushed() {
+        if self.transport.wants_to_write(!self.out.is_empty()) {
             wanted |= PollFlags::OUT;
         }
         let mut fds = [PollFd::new(self.inbox, PollFlags::IN), PollFd::new(&self.transport, wanted)];

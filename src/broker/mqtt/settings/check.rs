@@ -45,7 +45,7 @@ impl MqttSettings {
             }
         };
         time("keep_alive", self.keep_alive, Duration::from_secs(5), Duration::from_secs(18 * 3600));
-        time("connect_timeout", self.connect_timeout, Duration::from_millis(100), Duration::from_secs(600));
+        time("connect_timeout", self.connect_timeout, Duration::from_millis(100), Duration::from_secs(100));
         if !(1..=10_000).contains(&self.window) {
             wrong.push(format!("window is {}; 1 to 10000 are allowed", self.window));
         }

@@ -101,7 +101,7 @@ pub struct MqttSettings {
     /// on the slowest link. Defaults to 30 s.
     #[serde(with = "humantime_serde")]
     pub keep_alive: Duration,
-    /// How long name resolution, TCP, TLS and MQTT's handshake may take together, 100 ms to 10 min. Defaults to 10 s.
+    /// How long name resolution, TCP, TLS and MQTT's handshake may take together, 100 ms to 100 s. Defaults to 10 s.
     #[serde(with = "humantime_serde")]
     pub connect_timeout: Duration,
     /// Most messages in flight, 1 to 10,000; the smallest of this, [`Settings::window`](crate::Settings::window) and

@@ -376,7 +376,7 @@ fn what_the_broker_would_hang_up_for_is_refused_before_it_is_sent() {
     for (row, verdict, word) in [
         (1, Verdict::Never, "allows 100"),
         (2, Verdict::Topic, "QoS 2"),
-        (3, Verdict::Never, "retained"),
+        (3, Verdict::Topic, "retained"),
         (4, Verdict::Never, "topic"),
     ] {
         let refusal = forwarder.refusal(row);
@@ -473,7 +473,8 @@ fn a_ping_that_is_asked_for_is_sent_at_once() {
 #[test]
 fn an_unanswered_ping_ends_the_session() {
     let broker = scripted::session(connack(&[0x13, 0, 1]), |mut peer| peer.read_to_end());
-    let mut forwarder = Forwarder::up(settings(broker.port));
+    let shortest = Duration::from_secs(5);
+    let mut forwarder = Forwarder::up(MqttSettings { keep_alive: shortest, ..settings(broker.port) });
     let down = forwarder.wait_down();
     assert!(words(&down).contains("ping"), "{}", words(&down));
     broker.join();

@@ -39,7 +39,7 @@ impl TlsStream {
     /// Sends what rustls has for the broker; false if not all of it goes.
     fn write_records(&mut self) -> io::Result<bool> {
         while self.connection.wants_write() {
-            match self.connection.write_tls(&mut self.stream) {
+            match self.connection.write_tls(&mut Quietly(&self.stream)) {
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -52,6 +52,11 @@ impl TlsStream {
     /// Whether all that was taken from `out` is with the kernel.
     pub fn is_flushed(&self) -> bool {
         !self.connection.wants_write()
+    }
+
+    /// Whether room in the socket is of use. During the handshake it is not for `more` of MQTT, which has to wait.
+    pub fn wants_to_write(&self, more: bool) -> bool {
+        self.connection.wants_write() || more && !self.connection.is_handshaking()
     }
 
     /// Puts what has come behind `incoming`.
@@ -93,5 +98,19 @@ impl TlsStream {
             Some(error) => failure::broken(error),
             None => failure::closed(),
         }
+    }
+}
+
+/// Writes to a socket without SIGPIPE, which a program with a `main` of its own may have at its default: `writev`, which
+/// rustls would use, has no way to say so, and `send` has.
+struct Quietly<'a>(&'a TcpStream);
+
+impl Write for Quietly<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
