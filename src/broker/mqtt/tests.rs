@@ -6,8 +6,11 @@ pub(super) mod authority;
 #[path = "../../../tests/support/mosquitto.rs"]
 pub(super) mod mosquitto;
 
+mod answers;
+mod endings;
 mod faults;
 mod hostile;
+mod keep_alive;
 mod real;
 mod scripted;
 #[cfg(feature = "tls")]
@@ -23,12 +26,16 @@ use crossbeam_channel::Receiver;
 use super::{Mqtt, MqttSettings};
 use crate::broker::{Broker, Delivery, Down, Limits, Link, Receipt, Refusal};
 use crate::forwarder::{Event, Mailbox, Outcome, Ticket};
-use crate::{Message, MessageId};
+use crate::{Message, MessageId, QoS};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn settings(port: u16) -> MqttSettings {
     MqttSettings { host: "127.0.0.1".to_owned(), port: Some(port), ..MqttSettings::default() }
+}
+
+fn qos(level: u8) -> Message {
+    Message::text("t", "payload").with_qos(QoS::from_level(level).unwrap())
 }
 
 /// What the forwarder is to an adapter, without any wit.
