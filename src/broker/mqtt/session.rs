@@ -223,7 +223,7 @@ impl<'a> Session<'a, '_> {
                 return pulled.and(Err(why));
             }
             self.flight.flushed(self.wire.flushed());
-            self.keep_alive.flushed(self.wire.flushed());
+            self.keep_alive.flushed(self.wire.flushed(), Instant::now());
             if self.until.is_some() && self.queue.is_empty() && self.flight.is_idle() {
                 return Ok(FAREWELL);
             }
