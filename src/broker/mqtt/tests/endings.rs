@@ -1,6 +1,6 @@
 //! Ends that are wanted: in time, and with a good-bye.
 
-use super::scripted::{self, DISCONNECT, Peer, connack};
+use super::scripted::{self, CONNECT, DISCONNECT, Peer, connack};
 use super::*;
 
 #[test]
@@ -16,6 +16,39 @@ fn a_session_that_is_only_being_opened_can_be_given_up() {
     connecting.recv_timeout(PATIENCE).unwrap();
     forwarder.broker.disconnect(Instant::now() + Duration::from_secs(60));
     forwarder.wait_down();
+    broker.join();
+}
+
+/// The broker may have let us in by then, and would speak the last will.
+#[test]
+fn a_session_that_is_given_up_before_connack_says_good_bye() {
+    let (asked, connecting) = std::sync::mpsc::channel();
+    let broker = scripted::broker(move |listener| {
+        let mut peer = Peer::accept(&listener);
+        assert_eq!(peer.read().expect("CONNECT").kind(), CONNECT);
+        asked.send(()).unwrap();
+        assert_eq!(peer.read().expect("DISCONNECT").kind(), DISCONNECT);
+        assert!(peer.read().is_none());
+    });
+    let mut forwarder = Forwarder::new(settings(broker.port));
+    forwarder.connect();
+    connecting.recv_timeout(PATIENCE).unwrap();
+    forwarder.broker.disconnect(Instant::now());
+    forwarder.wait_down();
+    broker.join();
+}
+
+#[test]
+fn a_recycled_session_says_good_bye() {
+    let broker = scripted::session(connack(&[]), |mut peer| {
+        let id = peer.publish().id();
+        peer.answer(4, id, 0x91); // packet identifier in use
+        assert_eq!(peer.read().expect("DISCONNECT").kind(), DISCONNECT);
+        assert!(peer.read().is_none());
+    });
+    let mut forwarder = Forwarder::up(settings(broker.port));
+    forwarder.send_alike(1, &qos(1));
+    assert!(matches!(forwarder.wait_down(), Down::Recycled));
     broker.join();
 }
 

@@ -2,6 +2,7 @@
 
 use super::scripted::{self, CONNECT, Peer, connack, connack_refused};
 use super::*;
+use crate::broker::mqtt::Protocol;
 
 #[test]
 fn nobody_there_is_unreachable_and_says_why() {
@@ -49,6 +50,22 @@ fn a_refused_connect_is_told_from_a_busy_broker() {
         assert_eq!(matches!(down, Down::Refused(_)), is_refused, "{code:#x}: {down:?}");
         let all = format!("{down:?} {}", words(&down));
         assert!(!all.contains("s3cret") && !all.contains("anna"), "{all}");
+        broker.join();
+    }
+}
+
+/// What it remembers of packet ids would make it take a new message for a repetition: acknowledge it, and drop it.
+#[test]
+fn a_broker_that_claims_to_remember_a_clean_session_gets_no_message() {
+    for (protocol, connack) in [(Protocol::V5, &[0x20, 3, 1, 0, 0][..]), (Protocol::V311, &[0x20, 2, 1, 0])] {
+        let broker = scripted::session(connack.to_vec(), |mut peer| peer.read_to_end());
+        let mut forwarder = Forwarder::new(MqttSettings { protocol, ..settings(broker.port) });
+        forwarder.connect();
+        forwarder.wait("up or down", |f| f.limits.is_some() || f.down.is_some());
+        assert_eq!(forwarder.limits, None, "{protocol:?}");
+        let down = forwarder.wait_down();
+        assert!(matches!(down, Down::Refused(_)), "{protocol:?}: {down:?}");
+        assert!(words(&down).contains("remember a session"), "{}", words(&down));
         broker.join();
     }
 }

@@ -103,3 +103,53 @@ fn a_peer_that_talks_nonsense_ends_the_session_in_words() {
         }
     }
 }
+
+/// Words that would forge a line of a log, and upset a terminal.
+const SPEECH: &str = "no such luck\r\n2026-01-01T00:00:00Z ERROR \u{1b}[31mforged\u{7f}\u{202e}\0 ";
+
+/// A packet of 10 kB: `before`, and the [`SPEECH`] with a long tail as its only property.
+fn speech(header: u8, before: &[u8], property: u8) -> Vec<u8> {
+    let text = SPEECH.as_bytes().iter().chain(std::iter::repeat(&b'a')).take(10_000);
+    let varint = |length: usize| [length as u8 | 0x80, (length >> 7) as u8];
+    let mut properties = vec![property];
+    properties.extend(10_000_u16.to_be_bytes());
+    properties.extend(text);
+    let mut body = before.to_vec();
+    body.extend(varint(properties.len()));
+    body.extend(properties);
+    let mut packet = vec![header];
+    packet.extend(varint(body.len()));
+    packet.extend(body);
+    packet
+}
+
+fn assert_fit_for_a_log(said: &str) {
+    assert!(said.contains("no such luck"), "{said}");
+    assert!(said.len() < 600, "{} bytes", said.len());
+    let odd = said.chars().find(|c| c.is_control() || *c == '\u{202e}');
+    assert_eq!(odd, None, "{said:?}");
+}
+
+#[test]
+fn what_a_broker_says_is_cut_and_becomes_one_line() {
+    let (reason_string, server_reference) = (0x1f, 0x1c);
+    for connack in [speech(0x20, &[0, 0x87], reason_string), speech(0x20, &[0, 0x9d], server_reference)] {
+        let broker = scripted::session(connack, |mut peer| peer.read_to_end());
+        let mut forwarder = Forwarder::new(settings(broker.port));
+        forwarder.connect();
+        assert_fit_for_a_log(&words(&forwarder.wait_down()));
+        broker.join();
+    }
+
+    let broker = scripted::session(connack(&[]), move |mut peer| {
+        let [high, low] = peer.publish().id().to_be_bytes();
+        peer.write(&speech(0x40, &[high, low, 0x87], reason_string));
+        peer.write(&speech(0xE0, &[0x8b], reason_string));
+        peer.read_to_end();
+    });
+    let mut forwarder = Forwarder::up(settings(broker.port));
+    forwarder.send([(1, Message::text("t", "1"))]);
+    assert_fit_for_a_log(&words(&forwarder.wait_down()));
+    assert_fit_for_a_log(&forwarder.refusal(1).reason);
+    broker.join();
+}

@@ -50,3 +50,43 @@ fn an_unanswered_ping_ends_the_session() {
     assert!(words(&down).contains("ping"), "{}", words(&down));
     broker.join();
 }
+
+#[test]
+fn a_broker_that_wants_to_hear_something_every_second_may_take_longer_to_answer() {
+    let broker = scripted::session(connack(&[0x13, 0, 1]), |mut peer| {
+        assert_eq!(peer.read().expect("PINGREQ").kind(), PINGREQ);
+        std::thread::sleep(Duration::from_millis(1_500)); // a slow link, not a wait for anything
+        peer.write(&[0xD0, 0]);
+        peer.read_to_end();
+    });
+    let mut forwarder = Forwarder::up(settings(broker.port));
+    forwarder.wait("a sign of life", |f| f.alive > 0 || f.down.is_some());
+    assert!(forwarder.down.is_none(), "{:?}", forwarder.down);
+    forwarder.broker.disconnect(Instant::now());
+    broker.join();
+}
+
+#[test]
+fn answers_to_pings_that_nobody_asked_for_say_nothing() {
+    let broker = scripted::session(connack(&[]), |mut peer| {
+        for _ in 0..2 {
+            let id = peer.publish().id();
+            peer.write(&[0xD0, 0].repeat(1_000));
+            peer.answer(4, id, 0);
+            assert_eq!(peer.read().expect("PINGREQ").kind(), PINGREQ);
+            peer.write(&[0xD0, 0].repeat(1_000));
+        }
+        peer.read_to_end();
+    });
+    let mut forwarder = Forwarder::up(settings(broker.port));
+    for round in 1..=2 {
+        forwarder.send([(1, qos(1))]);
+        forwarder.wait_settled(round);
+        assert_eq!(forwarder.alive, round - 1, "nobody had asked");
+        forwarder.broker.ping();
+        forwarder.wait("a sign of life", |f| f.alive >= round);
+    }
+    assert_eq!(forwarder.alive, 2, "one for each ping");
+    forwarder.broker.disconnect(Instant::now());
+    broker.join();
+}

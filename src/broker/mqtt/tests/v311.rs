@@ -116,6 +116,20 @@ fn a_broker_that_knows_no_mqtt_5_is_named_as_the_cause() {
     broker.join();
 }
 
+/// It would take our properties for the beginning of the payload.
+#[test]
+fn a_broker_that_welcomes_mqtt_5_as_3_1_1_gets_no_message() {
+    let broker = scripted::session(connack(0), |mut peer| peer.read_to_end());
+    let mut forwarder = Forwarder::new(settings(broker.port));
+    forwarder.connect();
+    forwarder.wait("up or down", |f| f.limits.is_some() || f.down.is_some());
+    assert_eq!(forwarder.limits, None);
+    let down = forwarder.wait_down();
+    assert!(matches!(down, Down::Refused(_)), "{down:?}");
+    assert!(words(&down).contains("set protocol to 3.1.1"), "{}", words(&down));
+    broker.join();
+}
+
 #[test]
 fn the_last_will_is_said_when_the_connection_is_lost_and_not_when_it_is_ended() {
     let broker = Mosquitto::start();
