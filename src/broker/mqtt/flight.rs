@@ -113,3 +113,28 @@ impl Flight {
         self.slots.get_mut(usize::from(id).checked_sub(1)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::forwarder::{Mailbox, Ticket};
+
+    #[test]
+    fn answers_in_any_order_tell_how_far_the_broker_has_read() {
+        let (mailbox, _woken) = Mailbox::new();
+        let mut flight = Flight::new(3, Protocol::V5);
+        for (row, qos) in (1..).zip([QoS::AtLeastOnce, QoS::ExactlyOnce, QoS::AtLeastOnce]) {
+            let receipt = Receipt::new(Ticket { row, sending: 1 }, mailbox.clone());
+            flight.launch(receipt, qos, 100 * row as u64);
+        }
+        assert_eq!(flight.answered(), 0);
+        flight.received(2, 300).unwrap();
+        flight.finish(2, Step::Pubcomp, 300).unwrap();
+        assert_eq!(flight.answered(), 200);
+        flight.finish(1, Step::Puback, 300).unwrap();
+        assert_eq!(flight.answered(), 200, "an older message's answer says nothing new");
+        assert_eq!(flight.finish(1, Step::Puback, 300).unwrap_err(), OutOfStep);
+        flight.finish(3, Step::Puback, 300).unwrap();
+        assert_eq!(flight.answered(), 300);
+    }
+}
