@@ -1,7 +1,7 @@
 //! Writing down what became of rows: one transaction for many of them.
 
 use log::{debug, warn};
-use rusqlite::{Connection, Transaction, TransactionBehavior, ffi, params};
+use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use super::purge::Purge;
 use super::{Batch, Fate, Settlement, Store};
@@ -193,8 +193,12 @@ fn update(tx: &Transaction<'_>, id: i64, fate: &Fate, now_ms: i64) -> rusqlite::
     }
 }
 
+/// [SQLITE_CONSTRAINT_DATATYPE](https://www.sqlite.org/rescode.html#constraint_datatype), which the bindings for a
+/// system's SQLite do not name.
+const CONSTRAINT_DATATYPE: i32 = 3091;
+
 fn is_wrong_type(error: &rusqlite::Error) -> bool {
-    error.sqlite_error().is_some_and(|e| e.extended_code == ffi::SQLITE_CONSTRAINT_DATATYPE)
+    error.sqlite_error().is_some_and(|e| e.extended_code == CONSTRAINT_DATATYPE)
 }
 
 /// Makes a row writable again whose damage keeps it from being written; whether there was such damage. Its checksum

@@ -1,5 +1,6 @@
 //! When to ask the broker for a sign of life, and when to give it up.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// The slowest link that is promised to work, in bytes a second, as for the forwarder's own watch over what is in flight.
@@ -15,10 +16,10 @@ pub(super) struct KeepAlive {
     heard: Instant,
     /// Up to where the broker has read for certain, by the pings that it answered.
     answered: u64,
-    ping: Option<Ping>,
+    /// Without an answer so far, the oldest first.
+    pings: VecDeque<Ping>,
 }
 
-/// A ping without an answer so far.
 struct Ping {
     /// Where it ends, in bytes since the connection began.
     end: u64,
@@ -32,7 +33,7 @@ impl KeepAlive {
     pub fn new(ours: Duration, theirs: Option<u16>, now: Instant) -> Self {
         let ours = Duration::from_secs(ours.as_secs()); // as CONNECT says it
         let every = theirs.filter(|seconds| *seconds > 0).map_or(ours, |seconds| Duration::from_secs(seconds.into()));
-        KeepAlive { every, patience: every.max(ours), sent: now, heard: now, answered: 0, ping: None }
+        KeepAlive { every, patience: every.max(ours), sent: now, heard: now, answered: 0, pings: VecDeque::new() }
     }
 
     /// Bytes went to the broker.
@@ -42,8 +43,10 @@ impl KeepAlive {
 
     /// The kernel has everything up to `flushed`.
     pub fn flushed(&mut self, flushed: u64, now: Instant) {
-        if let Some(ping) = self.ping.as_mut().filter(|ping| ping.end <= flushed) {
-            ping.left.get_or_insert(now);
+        for ping in self.pings.iter_mut().rev().take_while(|ping| ping.left.is_none()) {
+            if ping.end <= flushed {
+                ping.left = Some(now);
+            }
         }
     }
 
@@ -55,26 +58,31 @@ impl KeepAlive {
     /// A ping is to be sent, and ends there.
     pub fn asked(&mut self, now: Instant, end: u64) {
         self.sent = now;
-        self.ping.get_or_insert(Ping { end, left: None });
+        self.pings.push_back(Ping { end, left: None });
+    }
+
+    /// Whether a ping has yet to leave: then another one would say no more.
+    pub fn is_asking(&self) -> bool {
+        self.pings.back().is_some_and(|ping| ping.left.is_none())
     }
 
     /// The answer to a ping came: whether there was one to answer.
     pub fn ponged(&mut self) -> bool {
-        let ping = self.ping.take();
+        let ping = self.pings.pop_front();
         self.answered = ping.as_ref().map_or(self.answered, |ping| ping.end);
         ping.is_some()
     }
 
     /// When the next ping is due.
     pub fn due(&self) -> Instant {
-        let quiet = if self.ping.is_none() { self.sent.min(self.heard) } else { self.sent };
+        let quiet = if self.pings.is_empty() { self.sent.min(self.heard) } else { self.sent };
         quiet + self.every
     }
 
     /// When an answer to a ping is overdue; the broker has answered what it was sent up to `answered`. What lies between
     /// may still be on its way, on a slow link behind a kernel's buffer. Whatever comes shows that the broker lives.
     pub fn overdue(&self, answered: u64) -> Option<Instant> {
-        let Ping { end, left } = self.ping.as_ref()?;
+        let Ping { end, left } = self.pings.front()?;
         let on_the_way = end.saturating_sub(answered.max(self.answered));
         Some((*left)?.max(self.heard) + self.patience + Duration::from_secs(on_the_way / SLOWEST_LINK))
     }
@@ -195,6 +203,30 @@ mod tests {
         let mut keep_alive = pinged(begin, 0);
         keep_alive.asked(begin + secs(4), 50_000);
         assert_eq!(keep_alive.overdue(0), Some(begin + OURS), "the one before is still unanswered");
+    }
+
+    #[test]
+    fn a_late_answer_is_not_taken_for_one_to_a_later_ping() {
+        let begin = Instant::now();
+        let mut keep_alive = pinged(begin, 0);
+        keep_alive.asked(begin, 4);
+        keep_alive.flushed(4, begin);
+        assert!(keep_alive.ponged());
+        keep_alive.asked(begin, 100 * SLOWEST_LINK + 4);
+        keep_alive.flushed(100 * SLOWEST_LINK + 4, begin);
+        assert!(keep_alive.ponged(), "to the second");
+        assert_eq!(keep_alive.overdue(0), Some(begin + OURS + secs(100)));
+    }
+
+    #[test]
+    fn one_ping_at_a_time_waits_to_leave() {
+        let begin = Instant::now();
+        let mut keep_alive = KeepAlive::new(OURS, None, begin);
+        assert!(!keep_alive.is_asking());
+        keep_alive.asked(begin, 2);
+        assert!(keep_alive.is_asking());
+        keep_alive.flushed(2, begin);
+        assert!(!keep_alive.is_asking());
     }
 
     #[test]
