@@ -78,7 +78,8 @@
 //! 5. *Offline is free.* Nothing is charged to any message, and nothing is written.
 //! 6. *Bounded.* Every queue, window and batch has a limit; [`Settings`] holds those that can be chosen.
 //! 7. *Clock-proof.* Order, waits and wake-up never look at the wall clock; it decides only when SENT rows are purged,
-//!    and when a message that was [given an expiry](Message::with_expiry) is over: it is parked then.
+//!    when a message that was [given an expiry](Message::with_expiry) is over (it is parked then), and, by TLS, whether
+//!    a broker's certificate is valid.
 //!
 //! # How a message travels
 //!
@@ -138,7 +139,7 @@
 //! | level | what |
 //! |---|---|
 //! | error | the forwarder panicked: messages are kept and not sent |
-//! | warn | the link broke, a message was parked, the disk refuses: said when it begins, not at each new try |
+//! | warn | the link broke, the broker closed a topic, a message was parked, the disk refuses: said when it begins, not at each new try |
 //! | info | sessions that came up, who forwards |
 //! | debug | each try to connect, and maintenance of the table |
 //!

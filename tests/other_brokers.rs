@@ -242,5 +242,5 @@ fn flush(outbox: &Outbox) {
 
 #[track_caller]
 fn flush_all(outbox: &Outbox) {
-    outbox.flush(Duration::from_secs(120)).unwrap_or_else(|error| panic!("{error}: {outbox:?}"));
+    outbox.flush(Duration::from_secs(600)).unwrap_or_else(|error| panic!("{error}: {outbox:?}"));
 }

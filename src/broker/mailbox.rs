@@ -20,7 +20,11 @@ pub(crate) struct Ticket {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Outcome {
     Acknowledged,
+    /// Gone, and no answer will come: QoS 0.
+    HandedOver,
     Refused(Refusal),
+    /// Refused by ourselves: the other side was not asked.
+    Withheld(Refusal),
     NotDelivered,
 }
 

@@ -142,6 +142,18 @@ impl Receipt {
         self.settle(Outcome::Acknowledged);
     }
 
+    /// The message has left, and no answer to it will ever come, as with QoS 0: its row becomes SENT. Unlike an
+    /// acknowledgement it does not show that the other side lives.
+    pub fn handed_over(mut self) {
+        self.settle(Outcome::HandedOver);
+    }
+
+    /// The adapter itself does not take this message, because the other side would not (it is larger than what was agreed
+    /// on, say). As [`reject`](Self::reject), but it does not show that the other side lives.
+    pub fn withhold(mut self, refusal: Refusal) {
+        self.settle(Outcome::Withheld(refusal));
+    }
+
     /// The other side has said that it does not take this message; `refusal` says for how long that holds.
     pub fn reject(mut self, refusal: Refusal) {
         self.settle(Outcome::Refused(refusal));

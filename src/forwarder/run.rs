@@ -224,9 +224,13 @@ impl<'p> Run<'p> {
         }
     }
 
-    /// A session ended, or could not be had. Said when an outage begins or changes its kind, not at each new try.
+    /// A session ended, or could not be had. Said when an outage begins, changes its kind, or is refused
+    /// for another reason, not at each new try.
     fn lost(&mut self, ending: Ending, why: String) {
-        if self.outage.told == Some(ending) {
+        // dates and ports change from try to try, and are no new reason
+        let words = |why: &str| why.chars().filter(|c| !c.is_ascii_digit()).collect::<String>();
+        let new_reason = ending == Ending::Refused && words(&why) != words(&self.outage.why);
+        if self.outage.told == Some(ending) && !new_reason {
             log::debug!("still no session: {why}");
         } else {
             log::warn!("no session with the broker: {why}; messages are kept");
@@ -347,7 +351,7 @@ impl<'p> Run<'p> {
     }
 
     fn park(&mut self, ticket: Ticket, reason: String) {
-        self.dispatcher.settled(ticket, Outcome::Refused(Refusal::new(Verdict::Never, reason)));
+        self.dispatcher.settled(ticket, Outcome::Withheld(Refusal::new(Verdict::Never, reason)));
     }
 
     fn hand_over(&mut self) {
@@ -437,7 +441,9 @@ impl<'p> Run<'p> {
             view.link = self.link();
             let closed = || dispatcher.closed_topics().map(|(topic, reason)| ClosedTopic::new(topic, reason));
             if !view.closed_topics.is_empty() || closed().next().is_some() {
-                view.closed_topics = closed().collect();
+                let closed: Vec<_> = closed().collect();
+                tell_closed(&view.closed_topics, &closed);
+                view.closed_topics = closed;
             }
             view.storage.clone_from(&self.storage);
             view.progress = Some(Progress {
@@ -468,5 +474,17 @@ impl<'p> Run<'p> {
             }
             Session::Down { .. } | Session::Connecting { .. } | Session::Closing { .. } => LinkState::Connecting,
         }
+    }
+}
+
+/// Says which topics were closed since the last time, and which are open again: their messages wait, and nothing else
+/// would show in a log.
+fn tell_closed(before: &[ClosedTopic], now: &[ClosedTopic]) {
+    let is_in = |topics: &[ClosedTopic], topic: &str| topics.iter().any(|closed| closed.topic == topic);
+    for ClosedTopic { topic, reason, .. } in now.iter().filter(|closed| !is_in(before, &closed.topic)) {
+        log::warn!("the broker closed topic {topic:?} to us: {reason}; its messages wait, and it is tried again");
+    }
+    for ClosedTopic { topic, .. } in before.iter().filter(|closed| !is_in(now, &closed.topic)) {
+        log::info!("topic {topic:?} is open again");
     }
 }

@@ -49,8 +49,8 @@ pub(super) fn no_thread(error: io::Error) -> Down {
     caused("the session could not be started", error)
 }
 
-pub(super) fn no_connection(error: io::Error) -> Down {
-    caused("no connection to the broker", error)
+pub(super) fn no_connection(host: &str, port: u16, error: io::Error) -> Down {
+    caused(&format!("no connection to {host}:{port}"), error)
 }
 
 pub(super) fn no_answer(within: Duration) -> Down {

@@ -67,7 +67,7 @@ impl Flight {
     pub fn flushed(&mut self, flushed: u64) {
         while self.unanswered.front().is_some_and(|(end, _)| *end <= flushed) {
             let Some((_, receipt)) = self.unanswered.pop_front() else { break };
-            receipt.acknowledge();
+            receipt.handed_over();
         }
     }
 

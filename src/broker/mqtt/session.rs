@@ -35,6 +35,15 @@ pub(super) struct Plan {
     pub warned: Arc<AtomicBool>,
 }
 
+impl Plan {
+    fn tell(&self, terms: &Terms) {
+        let MqttSettings { host, protocol, tls, .. } = &*self.settings;
+        let (port, by_tls) = (self.settings.port(), if tls.is_some() { " by TLS" } else { "" });
+        log::info!("session with {host}:{port}{by_tls}, MQTT {protocol}, as client {:?}", self.client_id);
+        log::debug!("the broker's terms: {terms:?}");
+    }
+}
+
 /// Begins a session in its own thread. Whatever becomes of it, `link` hears of it.
 pub(super) fn start(plan: Plan, inbox: Arc<Inbox>, link: Link) {
     let (ours, spare) = (Arc::clone(&inbox), link.clone());
@@ -87,7 +96,7 @@ fn session<'a>(plan: &Plan, inbox: &'a Arc<Inbox>, link: &Link) -> Ended<'a> {
         Err(Unbegun::Asked) => Ended::Asked(None),
         Err(Unbegun::Down(why)) => Ended::Down(why),
         Ok((wire, terms, keep_alive)) => {
-            log::debug!("MQTT session with {}:{} stands: {terms:?}", plan.settings.host, plan.settings.port());
+            plan.tell(&terms);
             link.up(Limits { window: usize::from(terms.window), bytes: usize::MAX });
             let flight = Flight::new(terms.window, terms.protocol);
             let (queue, until) = (VecDeque::new(), None);
@@ -143,15 +152,15 @@ fn begin<'a>(plan: &Plan, inbox: &'a Arc<Inbox>) -> Result<(Wire<'a>, Terms, Kee
 }
 
 fn connection(plan: &Plan, inbox: &Arc<Inbox>, until: Instant) -> Result<TcpStream, Unbegun> {
-    let host = plan.settings.bare_host().to_owned();
-    plan.dialer.dial(host, plan.settings.port(), until, inbox).map_err(failure::no_thread)?;
+    let (host, port) = (&plan.settings.host, plan.settings.port());
+    plan.dialer.dial(plan.settings.bare_host().to_owned(), port, until, inbox).map_err(failure::no_thread)?;
     loop {
         let (word, connection) = inbox.take_connection();
         if word.until.is_some() {
             return Err(Unbegun::Asked);
         }
         if let Some(connection) = connection {
-            return Ok(connection.map_err(failure::no_connection)?);
+            return Ok(connection.map_err(|error| failure::no_connection(host, port, error))?);
         }
         if until <= Instant::now() {
             return Err(failure::no_answer(plan.settings.connect_timeout).into());
@@ -301,7 +310,7 @@ impl<'a> Session<'a, '_> {
         let Delivery { id, possible_duplicate, message, receipt } = delivery;
         let name = id.to_string();
         if let Err(refusal) = self.terms.admit(&name, possible_duplicate, &message) {
-            return receipt.reject(refusal);
+            return receipt.withhold(refusal);
         }
         if self.terms.leaves_something_out(&message) && !self.plan.warned.swap(true, Ordering::Relaxed) {
             log::warn!(
@@ -315,7 +324,7 @@ impl<'a> Session<'a, '_> {
         if encoded.is_err() {
             // admitted, and yet the codec will not: nothing half written may stay
             self.wire.out.truncate(before);
-            return receipt.reject(Refusal::new(Verdict::Never, "the MQTT codec cannot encode it"));
+            return receipt.withhold(Refusal::new(Verdict::Never, "the MQTT codec cannot encode it"));
         }
         self.flight.launch(receipt, qos, self.wire.encoded());
     }

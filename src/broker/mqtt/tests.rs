@@ -48,6 +48,7 @@ struct Forwarder {
     limits: Option<Limits>,
     outcomes: HashMap<i64, Vec<Outcome>>,
     settled: usize,
+    unheard: usize,
     alive: usize,
     down: Option<Down>,
 }
@@ -65,6 +66,7 @@ impl Forwarder {
             limits: None,
             outcomes: HashMap::new(),
             settled: 0,
+            unheard: 0,
             alive: 0,
             down: None,
         }
@@ -111,6 +113,13 @@ impl Forwarder {
                 match event {
                     Event::Settled(ticket, outcome) => {
                         self.settled += 1;
+                        // the same for the row; that nobody was heard is counted
+                        let (outcome, unheard) = match outcome {
+                            Outcome::HandedOver => (Outcome::Acknowledged, 1),
+                            Outcome::Withheld(refusal) => (Outcome::Refused(refusal), 1),
+                            heard => (heard, 0),
+                        };
+                        self.unheard += unheard;
                         self.outcomes.entry(ticket.row).or_default().push(outcome);
                     }
                     Event::Up(session, limits) if session == self.session => self.limits = Some(limits),

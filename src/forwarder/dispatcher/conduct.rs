@@ -1,6 +1,6 @@
 //! How a session is begun, given up and ended, and what becomes of what was in flight.
 
-use super::lanes::Phase;
+use super::flight::Item;
 use super::session::{Ending, Session};
 use super::suspects::Judgement;
 use super::{Action, Dispatcher, POLITE};
@@ -59,7 +59,10 @@ impl Dispatcher {
             return;
         }
         self.suspects.take_care(in_flight);
-        match self.suspects.session_ended(self.now, oldest, self.rules.bounds.suspects, self.is_held_up()) {
+        let (lanes, strict) = (&self.lanes, self.rules.ordering == Ordering::Strict);
+        // In strict order the others of its key wait for it; else those of a lane whose probe it is.
+        let holds_up = |item: &Item| strict && item.row.key.is_some() || lanes.are_probed_by(item.row.id);
+        match self.suspects.session_ended(self.now, oldest, self.rules.bounds.suspects, holds_up) {
             Judgement::Nothing => {}
             Judgement::Suspect(id) => {
                 if let Some(item) = self.resend.remove(&id) {
@@ -82,14 +85,5 @@ impl Dispatcher {
                 }
             }
         }
-    }
-
-    /// Whether messages may wait for what stands aside: in strict order for their key, or for the probe of their lane.
-    fn is_held_up(&self) -> bool {
-        let probed_by_suspect = |lane| {
-            let phase = self.lanes.get(lane).map(|state| &state.phase);
-            matches!(phase, Some(Phase::Probing(Some(id))) if self.suspects.contains(*id))
-        };
-        self.rules.ordering == Ordering::Strict || self.lanes.active().iter().any(probed_by_suspect)
     }
 }

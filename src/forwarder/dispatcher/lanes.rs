@@ -86,6 +86,11 @@ impl Lanes {
         &self.active
     }
 
+    /// Whether that row is sent to see how a lane stands: then the lane waits for it.
+    pub fn are_probed_by(&self, row: i64) -> bool {
+        self.active.iter().any(|lane| self.get(lane).is_some_and(|state| state.phase == Phase::Probing(Some(row))))
+    }
+
     /// The earliest lane whose wait ends, and when.
     pub fn next_due(&self) -> Option<(Duration, &Lane)> {
         self.timers.first().map(|(at, lane)| (*at, lane))

@@ -14,13 +14,23 @@ impl Dispatcher {
     pub fn settled(&mut self, ticket: Ticket, outcome: Outcome) {
         let sent = self.flight.sent(ticket);
         match (self.flight.settle(ticket), outcome) {
-            (Some(item), Outcome::Acknowledged) => self.acknowledged(item),
-            (Some(item), Outcome::Refused(refusal)) => self.refused(item, refusal),
+            (Some(item), Outcome::Acknowledged) => {
+                self.answered(&item);
+                self.topics.acknowledged();
+                self.sent(item);
+            }
+            // nobody has answered anything: the rest is as if somebody had
+            (Some(item), Outcome::HandedOver) => self.sent(item),
+            (Some(item), Outcome::Refused(refusal)) => {
+                self.answered(&item);
+                self.refused(item, refusal);
+            }
+            (Some(item), Outcome::Withheld(refusal)) => self.refused(item, refusal),
             (Some(item), Outcome::NotDelivered) => {
                 self.returned.came_back(self.now, ticket.sending, ticket.row, sent.unwrap_or(self.now));
                 self.not_delivered(item);
             }
-            (None, Outcome::Acknowledged) => self.acknowledged_late(ticket.row),
+            (None, Outcome::Acknowledged | Outcome::HandedOver) => self.acknowledged_late(ticket.row),
             (None, _) => {}
         }
     }
@@ -34,18 +44,20 @@ impl Dispatcher {
         }
     }
 
+    /// The other side said something about this message: it lives.
+    fn answered(&mut self, item: &Item) {
+        self.sessions.proven();
+        self.suspects.answered(self.now, item.row.id);
+    }
+
     /// The message in flight is settled one way or the other: nothing waits for it any more.
     fn let_go(&mut self, item: &Item) {
-        self.sessions.proven();
-        self.suspects.answered(self.now);
         self.suspects.forget(self.now, item.row.id);
         self.release(&item.row);
     }
 
-    fn acknowledged(&mut self, item: Item) {
-        self.suspects.witnessed(item.row.id);
+    fn sent(&mut self, item: Item) {
         self.let_go(&item);
-        self.topics.acknowledged();
         self.returned.settled();
         self.ledger.push(self.now, item.row.id, Fate::Sent, !item.fresh);
         self.open_topic(&item.row.topic);
@@ -89,7 +101,6 @@ impl Dispatcher {
 
     fn refused(&mut self, mut item: Item, refusal: Refusal) {
         let was_alone = item.alone;
-        self.suspects.witnessed(item.row.id);
         self.let_go(&item);
         self.returned.settled();
         let reason = cut(refusal.reason);

@@ -9,9 +9,10 @@
 //! 2. With three strikes it is a *suspect*: it is set aside and sent alone. If it is settled, it was innocent.
 //! 3. If the session ends on it alone, everything else flows: that is the control. Once a session without the suspect has
 //!    lived for many times as long as it took to end with it, the suspect is sent alone again.
-//! 4. After four sessions that ended on it alone, with every control between them alive, it is parked. Where several are
-//!    set aside, something else must have been answered between these deaths: a broker that hangs up on one message
-//!    after the other and answers none is at fault itself. They wait and are tried now and then, in nobody's way.
+//! 4. After four sessions that ended on it alone, with every control between them alive, it is parked, if the broker
+//!    answered something else in the meantime: one that lets everybody in and hangs up on everything is at fault itself.
+//!    Without such a witness, where it is the only one set aside or others wait for it, one message is parked, and more
+//!    only after hours; the rest wait and are tried now and then, in nobody's way.
 //! 5. If a control ends too soon, nothing is proven: the deaths so far do not count, and no suspect is sent again before
 //!    a control has lived. Where control after control ends on the same message there is more than one of the kind, and
 //!    that one is set aside too. If one ends with nothing in flight, or they end on this message and on that, it was the
@@ -37,6 +38,9 @@ const SHORTEST_CONTROL: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
 /// An adapter that never says that it is alive is believed to be after this long without a word of an end.
 const SILENT_CONTROL: Duration = Duration::from_secs(60);
+/// Without a witness one message is parked, and another one only after so long each: the broker may be at fault.
+const UNWITNESSED: [Duration; 3] =
+    [Duration::from_secs(3_600), Duration::from_secs(4 * 3_600), Duration::from_secs(24 * 3_600)];
 /// In flight without an end of the session: no more caution.
 const BOLD: usize = 1_000;
 /// Messages with strikes that are remembered; more than that at a time is a link, not a message.
@@ -48,7 +52,7 @@ struct Suspect {
     deaths: u8,
     /// The longest that a session took to end with it in flight.
     exposure: Duration,
-    /// Whether the broker answered another message since the first of these deaths.
+    /// Whether the broker answered another message since this one was set aside, or its deaths were taken back.
     witnessed: bool,
     /// Whether deaths were taken back because a control died: it is not sent again before one has lived. With several
     /// of the kind at the head of the queue each would otherwise be tried again for every strike of the next.
@@ -86,8 +90,10 @@ pub(crate) struct Suspects {
     control: Option<Control>,
     /// Most messages to have in flight, after sessions that ended without an answer.
     caution: Option<usize>,
-    /// Whether the session has settled anything.
+    /// Whether the broker has answered anything in this session.
     answered: bool,
+    /// When a message was last parked without a witness, and how many were since the broker answered anything.
+    unwitnessed: Option<(Duration, usize)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -139,18 +145,15 @@ impl Suspects {
         self.session_up(now);
     }
 
-    /// The session settled a message.
-    pub fn answered(&mut self, now: Duration) {
+    /// The broker answered the message `id`, with yes or no.
+    pub fn answered(&mut self, now: Duration, id: i64) {
         self.answered = true;
         self.caution = self.caution.map(|most| most + 1).filter(|most| *most < BOLD);
+        self.unwitnessed = None;
         self.heard(now);
-    }
-
-    /// The broker answered the message `id`, with yes or no.
-    pub fn witnessed(&mut self, id: i64) {
         // If sessions ended on that one too, it was the broker, or the link, and the others' deaths prove as little.
         let cleared = self.aside.get(&id).is_some_and(|suspect| suspect.deaths > 0);
-        for suspect in self.aside.values_mut().filter(|suspect| suspect.deaths > 0) {
+        for suspect in self.aside.values_mut() {
             (suspect.deaths, suspect.witnessed) = if cleared { (0, false) } else { (suspect.deaths, true) };
         }
     }
@@ -242,28 +245,38 @@ impl Suspects {
         self.aside.insert(id, Suspect { item, deaths: 0, exposure, witnessed: false, put_back: false });
     }
 
-    /// A session that stood has ended; `oldest` was unsettled and had been sent at that time. `held_up`: others wait for
-    /// what stands aside, so they cannot be witnesses.
+    /// A session that stood has ended; `oldest` was unsettled and had been sent at that time. `holds_up`: others wait for
+    /// that one, if it stands aside, and so cannot be its witnesses.
     pub fn session_ended(
         &mut self,
         now: Duration,
         oldest: Option<(i64, Duration)>,
         most: usize,
-        held_up: bool,
+        holds_up: impl FnOnce(&Item) -> bool,
     ) -> Judgement {
         let control = self.control.take();
         let exposure = oldest.map(|(_, sent)| now.saturating_sub(sent)).unwrap_or_default();
         let oldest = oldest.map(|(id, _)| id);
 
         self.tried = None;
-        let idle_is_proof = self.aside.len() == 1 || self.aside.len() >= most || held_up;
+        let (alone, full) = (self.aside.len() == 1, self.aside.len() >= most);
+        let another = self.may_do_without_witness(now);
         // A suspect is never sent but alone.
         if let Some((id, suspect)) = oldest.and_then(|id| Some((id, self.aside.get_mut(&id)?))) {
             suspect.deaths = suspect.deaths.saturating_add(1);
             suspect.put_back = false;
             suspect.exposure = suspect.exposure.max(exposure);
-            let proven = suspect.deaths >= DEATHS_ALONE && (suspect.witnessed || idle_is_proof);
-            return if proven { Judgement::Guilty(id) } else { Judgement::Nothing };
+            if suspect.deaths < DEATHS_ALONE {
+                return Judgement::Nothing;
+            }
+            if suspect.witnessed || full {
+                return Judgement::Guilty(id);
+            }
+            if another && (alone || holds_up(&suspect.item)) {
+                self.unwitnessed = Some((now, self.unwitnessed.map_or(1, |(_, times)| times + 1)));
+                return Judgement::Guilty(id);
+            }
+            return Judgement::Nothing;
         }
         let needed = self.aside.values().map(Suspect::control).max();
         let lived = control.map(|control| control.heard.saturating_sub(control.since)).unwrap_or_default();
@@ -282,6 +295,13 @@ impl Suspects {
             Some(id) if self.strike(id, exposure) >= STRIKES && self.aside.len() < most => Judgement::Suspect(id),
             _ => Judgement::Nothing,
         }
+    }
+
+    fn may_do_without_witness(&self, now: Duration) -> bool {
+        self.unwitnessed.is_none_or(|(last, times)| {
+            let wait = UNWITNESSED[(times - 1).min(UNWITNESSED.len() - 1)];
+            now >= last.saturating_add(wait)
+        })
     }
 
     fn strike(&mut self, id: i64, exposure: Duration) -> u8 {
@@ -312,7 +332,7 @@ mod tests {
     /// A session comes up at `at`, lives for `life` and ends with `oldest` in flight since it came up.
     fn session(suspects: &mut Suspects, at: Duration, life: Duration, oldest: Option<i64>) -> Judgement {
         suspects.session_up(at);
-        let judgement = suspects.session_ended(at + life, oldest.map(|id| (id, at)), 4, false);
+        let judgement = suspects.session_ended(at + life, oldest.map(|id| (id, at)), 4, |_| false);
         if let Judgement::Suspect(id) = judgement {
             suspects.set_aside(item(id));
         }
@@ -349,7 +369,7 @@ mod tests {
     fn messages_that_end_every_session_are_not_to_blame_while_the_broker_answers_no_other() {
         let mut suspects = two_deadly_suspects();
         assert!(suspects.want_witness());
-        suspects.witnessed(8);
+        suspects.answered(MOMENT, 8);
         assert_eq!(session(&mut suspects, Duration::ZERO, MOMENT, Some(7)), Judgement::Guilty(7));
         assert_eq!(session(&mut suspects, Duration::ZERO, MOMENT, Some(9)), Judgement::Guilty(9));
     }
@@ -357,7 +377,7 @@ mod tests {
     #[test]
     fn a_suspect_that_is_answered_after_all_takes_back_the_deaths_of_the_others() {
         let mut suspects = two_deadly_suspects();
-        suspects.witnessed(7);
+        suspects.answered(MOMENT, 7);
         suspects.forget(MOMENT, 7);
         for _ in 1..DEATHS_ALONE {
             assert_eq!(session(&mut suspects, Duration::ZERO, MOMENT, Some(9)), Judgement::Nothing);
@@ -374,11 +394,47 @@ mod tests {
     }
 
     #[test]
-    fn suspects_that_others_wait_for_are_judged_without_a_witness() {
-        let mut suspects = two_deadly_suspects();
-        suspects.session_up(Duration::ZERO);
-        let judgement = suspects.session_ended(MOMENT, Some((7, Duration::ZERO)), 4, true);
-        assert_eq!(judgement, Judgement::Guilty(7));
+    fn answers_since_it_was_set_aside_are_witnesses_too() {
+        let mut suspects = Suspects::default();
+        for id in [7, 9] {
+            (0..STRIKES).for_each(|_| drop(session(&mut suspects, Duration::ZERO, MOMENT, Some(id))));
+        }
+        suspects.answered(MOMENT, 8);
+        let verdicts: Vec<_> = [7, 9]
+            .repeat(usize::from(DEATHS_ALONE))
+            .into_iter()
+            .map(|id| session(&mut suspects, Duration::ZERO, MOMENT, Some(id)))
+            .filter(|judgement| *judgement != Judgement::Nothing)
+            .collect();
+        assert_eq!(verdicts, [Judgement::Guilty(7), Judgement::Guilty(9)]);
+    }
+
+    /// A broker that lets everybody in and hangs up on every message: one message after the other is the only one.
+    #[test]
+    fn while_the_broker_answers_nothing_one_message_is_parked_and_more_only_after_hours() {
+        let mut suspects = Suspects::default();
+        let mut now = Duration::ZERO;
+        let mut parked = Vec::new();
+        for id in 1..=4 {
+            (0..STRIKES).for_each(|_| drop(session(&mut suspects, now, MOMENT, Some(id))));
+            while session(&mut suspects, now, MOMENT, Some(id)) != Judgement::Guilty(id) {
+                now += Duration::from_secs(60);
+            }
+            suspects.forget(now, id);
+            parked.push(now.as_secs() / 3600);
+        }
+        assert_eq!(parked, [0, 1, 5, 29]);
+        suspects.answered(now, 100);
+        assert!(suspects.may_do_without_witness(now));
+    }
+
+    #[test]
+    fn a_suspect_that_others_wait_for_is_judged_without_a_witness() {
+        for (others_wait, judgement) in [(true, Judgement::Guilty(7)), (false, Judgement::Nothing)] {
+            let mut suspects = two_deadly_suspects();
+            suspects.session_up(Duration::ZERO);
+            assert_eq!(suspects.session_ended(MOMENT, Some((7, Duration::ZERO)), 4, |_| others_wait), judgement);
+        }
     }
 
     #[test]

@@ -142,6 +142,16 @@ pub enum Protocol {
     V311,
 }
 
+/// `5` or `3.1.1`.
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Protocol::V5 => "5",
+            Protocol::V311 => "3.1.1",
+        })
+    }
+}
+
 impl MqttSettings {
     /// The broker at `host`, and for the rest the defaults. Nothing is checked before [`check`](Self::check), which
     /// [`Mqtt::new`](super::Mqtt::new) calls.

@@ -85,6 +85,7 @@ fn what_the_broker_would_hang_up_for_is_refused_before_it_is_sent() {
         assert!(refusal.reason.contains(word), "{refusal}");
     }
     assert_eq!(forwarder.outcome(5), &Outcome::Acknowledged);
+    assert_eq!(forwarder.unheard, 4, "what we refuse by ourselves is no word of the broker's");
     forwarder.broker.disconnect(Instant::now());
     broker.join();
 }
@@ -172,6 +173,7 @@ fn refusals_of_qos_2_do_not_use_the_window_up() {
     forwarder.wait_settled(120);
     assert!(forwarder.down.is_none());
     assert_eq!(forwarder.count(&Outcome::Acknowledged), 48);
+    assert_eq!(forwarder.unheard, 24, "QoS 0 has no answer");
     assert_eq!(forwarder.refusal(1).verdict, Verdict::Topic);
     forwarder.broker.disconnect(Instant::now());
     broker.join();

@@ -110,7 +110,7 @@ fn ten_thousand_messages_through_a_cable_that_is_cut_again_and_again_are_all_the
                     match outcome {
                         Outcome::Acknowledged => drop(acknowledged.insert(row)),
                         Outcome::NotDelivered => back.push(row),
-                        Outcome::Refused(refusal) => panic!("row {row}: {refusal}"),
+                        other => panic!("row {row}: {other:?}"),
                     }
                 }
             }

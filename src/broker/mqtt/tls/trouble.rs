@@ -106,6 +106,10 @@ fn certificate(trust: &Trust, error: CertificateError) -> Down {
             "the broker shows an authority's certificate (CA:TRUE) as its own: it needs one of a server, which that \
              authority signed",
         ),
+        Bad::Other(error) if error.to_string() == "UnsupportedCertVersion" => refused(
+            "the broker's certificate is of X.509 version 1, as openssl makes it without extensions: make it anew with \
+             -extfile, and in that file subjectAltName=DNS: and its host name",
+        ),
         other => refused_for("the broker's certificate cannot be trusted", Error::InvalidCertificate(other)),
     }
 }

@@ -163,12 +163,12 @@ impl Checks {
             fact.in_flight = None;
         }
         match outcome {
-            Outcome::Acknowledged => {
+            Outcome::Acknowledged | Outcome::HandedOver => {
                 fact.acknowledged += 1;
                 fact.decided = true;
                 fact.in_flight = None;
             }
-            Outcome::Refused(refusal) if current => match refusal.verdict {
+            Outcome::Refused(refusal) | Outcome::Withheld(refusal) if current => match refusal.verdict {
                 Verdict::Later => {
                     fact.refused_later += 1;
                     fact.refused = Some((step, Verdict::Later));

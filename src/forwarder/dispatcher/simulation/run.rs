@@ -67,6 +67,8 @@ pub(super) struct Run {
     now: Duration,
     /// The clock of the present life of the process began then.
     born: Duration,
+    /// Not before then another message is committed only to be answered.
+    next_witness: Duration,
     dispatcher: Dispatcher,
     table: Table,
     broker: Broker,
@@ -95,6 +97,7 @@ impl Run {
             chance,
             now: Duration::ZERO,
             born: Duration::ZERO,
+            next_witness: Duration::ZERO,
             dispatcher,
             table: Table::default(),
             broker: Broker::new(),
@@ -171,7 +174,9 @@ impl Run {
                     if self.is_over() {
                         return self.conclude();
                     }
-                    if self.wants_witness() {
+                    // now and then, since it may have to wait behind a suspect itself
+                    if self.wants_witness() && self.now >= self.next_witness {
+                        self.next_witness = self.now + Duration::from_secs(60);
                         self.commit();
                         continue;
                     }
@@ -191,11 +196,18 @@ impl Run {
         !self.faulty && !self.table.rows().any(|(_, row)| row.is_pending())
     }
 
-    /// Nothing is left but poison, which can be told from an innocent only once the broker answers something else.
+    /// Nothing is left but poison, and what waits behind it, which can be told from the innocent only once the broker
+    /// answers something else.
     fn wants_witness(&self) -> bool {
         let suspects = &self.dispatcher.suspects;
+        let waits_behind_one = |row: &Stored| {
+            suspects
+                .items()
+                .any(|item| item.row.topic == row.topic || item.row.key.is_some() && item.row.key == row.key)
+        };
         let mut pending = self.table.rows().filter(|(_, row)| row.is_pending());
-        !self.faulty && suspects.len() > 1 && suspects.want_witness() && pending.all(|(id, _)| suspects.contains(id))
+        let nothing_else = pending.all(|(id, row)| suspects.contains(id) || waits_behind_one(row));
+        !self.faulty && suspects.len() > 0 && suspects.want_witness() && nothing_else
     }
 
     fn conclude(&mut self) -> Result<Tally, String> {
@@ -367,7 +379,7 @@ impl Run {
         self.checks.sends(&self.dispatcher, &self.table, ticket, marked, taken)?;
         self.tally.sent += 1;
         if self.spoiled.contains(&ticket.row) {
-            self.settled(ticket, Outcome::Refused(Refusal::new(Verdict::Never, "spoiled")));
+            self.settled(ticket, Outcome::Withheld(Refusal::new(Verdict::Never, "spoiled")));
         } else {
             self.broker.send(self.now, ticket, row.size, &self.plan, self.faulty, &mut self.chance);
         }
