@@ -335,6 +335,9 @@ impl<'p> Run<'p> {
                 if let Some(expiry) = &mut message.expiry {
                     match expiry::left(*expiry, created_at, now_ms()) {
                         Ok(left) => *expiry = left,
+                        Err(reason) if possible_duplicate => {
+                            return self.park(ticket, format!("{reason}; it may have been delivered before"));
+                        }
                         Err(reason) => return self.park(ticket, reason),
                     }
                 }

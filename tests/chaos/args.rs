@@ -56,8 +56,14 @@ impl Args {
                 }
                 // what `cargo test` passes on to every test program: flags for those that have tests by name,
                 Long("nocapture" | "no-capture" | "show-output" | "quiet" | "exact" | "include-ignored")
+                | Long("report-time" | "ensure-time" | "shuffle" | "test")
                 | Short('q') => {}
-                Long("test-threads" | "color" | "format" | "skip") => drop(parser.value()?),
+                Long("test-threads" | "color" | "format" | "logfile" | "shuffle-seed") => drop(parser.value()?),
+                Long("skip") => {
+                    if "chaos".contains(&*parser.value()?.to_string_lossy()) {
+                        return Ok(None);
+                    }
+                }
                 // and of which names they are
                 Long("list" | "ignored") => return Ok(None),
                 Value(name) if !"chaos".contains(&name.to_string_lossy().into_owned()) => return Ok(None),

@@ -42,7 +42,7 @@ fn dropping_the_outbox_does_not_wait_for_a_stalled_broker() {
     for protocol in PROTOCOLS {
         let broker = Mosquitto::start();
         let proxy = Proxy::to(broker.port());
-        let house = House::new(at(proxy.port()).with_protocol(protocol), quick());
+        let house = House::new(at(proxy.port()).with_protocol(protocol), Settings { ack_timeout: SOON, ..quick() });
         house.wait_for_session();
         proxy.fall_silent();
         house.enqueue(numbered(0..100));
