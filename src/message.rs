@@ -355,7 +355,8 @@ impl fmt::Debug for Payload {
     }
 }
 
-/// MQTT's quality of service, which is also what "sent" means for a message.
+/// MQTT's quality of service, which is also what "sent" means for a message. By serde `"at-most-once"`,
+/// `"at-least-once"` and `"exactly-once"`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum QoS {

@@ -13,7 +13,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::de::{Error as _, IgnoredAny};
+use serde::{Deserialize, Deserializer};
 
 pub(super) use self::client_id::derived_client_id;
 pub use self::tls::TlsSettings;
@@ -130,16 +131,32 @@ impl Default for MqttSettings {
 }
 
 /// Which MQTT is spoken.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Protocol {
-    /// MQTT 5: reasons for refusals, the broker's limits, headers, content type, expiry. By serde `"5"`.
+    /// MQTT 5: reasons for refusals, the broker's limits, headers, content type, expiry. By serde `"5"`, or the number.
     #[default]
-    #[serde(rename = "5")]
     V5,
     /// MQTT 3.1.1, for brokers that know no other: topic, payload, QoS and retain are all that goes over the wire. By
     /// serde `"3.1.1"`.
-    #[serde(rename = "3.1.1")]
     V311,
+}
+
+impl<'de> Deserialize<'de> for Protocol {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Found {
+            Text(String),
+            Number(u64),
+            Other(IgnoredAny),
+        }
+        match Found::deserialize(input)? {
+            Found::Text(text) if text == "5" => Ok(Protocol::V5),
+            Found::Text(text) if text == "3.1.1" => Ok(Protocol::V311),
+            Found::Number(5) => Ok(Protocol::V5),
+            _ => Err(D::Error::custom("protocol is none of \"5\" and \"3.1.1\", in quotes")),
+        }
+    }
 }
 
 /// `5` or `3.1.1`.

@@ -331,3 +331,15 @@ fn only_as_much_of_a_file_is_read_as_credentials_can_be_long() {
         assert!(words.contains("is not a file"), "{words}");
     }
 }
+
+#[test]
+fn the_protocol_is_read_as_people_write_it() {
+    let read = |text: &str| serde_json::from_str::<MqttSettings>(&format!("{{\"protocol\": {text}}}"));
+    for (text, protocol) in [("\"5\"", Protocol::V5), ("5", Protocol::V5), ("\"3.1.1\"", Protocol::V311)] {
+        assert_eq!(read(text).unwrap().protocol, protocol, "{text}");
+    }
+    for text in ["4", "3.1", "\"3\"", "null", "[5]"] {
+        let words = read(text).unwrap_err().to_string();
+        assert!(words.contains("\"3.1.1\""), "{text}: {words}");
+    }
+}
