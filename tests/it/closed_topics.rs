@@ -10,6 +10,7 @@ use edge_outbox::{Message, Ordering, Outbox, QoS, Settings};
 
 use crate::device::{Device, SOON, enqueue, quick};
 use crate::mosquitto::Mosquitto;
+use crate::mqtt::journal;
 use crate::proxy::Proxy;
 use crate::scripted::{Cut, Manner, Reaction, Script, Scripted};
 
@@ -39,6 +40,7 @@ fn wait_for(what: &str, holds: impl Fn() -> bool) {
 /// In strict order the lane of a key whose first message goes to a closed topic waits as a whole, and in order.
 #[test]
 fn an_access_list_that_was_wrong_charges_nothing_and_once_mended_everything_goes_without_a_restart() {
+    journal::begin();
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("acl"), "topic readwrite open/#\ntopic read shut/#\n").unwrap();
     let broker = Mosquitto::start_in(folder, &["acl_file acl"]);
@@ -58,6 +60,7 @@ fn an_access_list_that_was_wrong_charges_nothing_and_once_mended_everything_goes
     proxy.wait_for("topics tried again", |traffic| (traffic.published.len() > refused + 5).then_some(()));
     assert_eq!(pending(&device), (200, 0));
     assert_eq!(outbox.stats().unwrap().reconnects, 0);
+    assert!(journal::says(&["closed topic", "\"shut/keyed\"", "not authorised"]), "{:#?}", journal::lines());
 
     fs::write(broker.folder().join("acl"), "topic readwrite #\n").unwrap();
     broker.signal("HUP");
@@ -65,6 +68,7 @@ fn an_access_list_that_was_wrong_charges_nothing_and_once_mended_everything_goes
     assert_eq!(outbox.failed(0, 10).unwrap(), []);
     assert_eq!((pending(&device).0, outbox.stats().unwrap().reconnects), (0, 0));
     wait_for("no closed topic in the status", || closed(&outbox).is_empty());
+    assert!(journal::says(&["\"shut/keyed\" is open again"]), "{:#?}", journal::lines());
     let received = subscriber.take(250);
     let keyed: Vec<&str> = received.iter().map(|one| one.text()).filter(|text| text.starts_with("keyed")).collect();
     assert_eq!(keyed, (0..100).map(|n| format!("keyed {n}")).collect::<Vec<_>>());

@@ -6,7 +6,7 @@ mod access;
 mod answers;
 mod archive;
 mod client_ids;
-mod journal;
+pub mod journal;
 mod limits;
 mod outages;
 mod restarts;

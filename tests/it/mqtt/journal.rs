@@ -1,4 +1,4 @@
-//! What the library logs about sessions, for all tests of this process together.
+//! What the library logs about sessions and topics, for all tests of this process together.
 
 use std::sync::{Mutex, Once, PoisonError};
 
@@ -9,11 +9,11 @@ struct Journal(Mutex<Vec<String>>);
 static JOURNAL: Journal = Journal(Mutex::new(Vec::new()));
 static BEGUN: Once = Once::new();
 
-/// Begins to write down every warning that there is no session.
+/// Begins to write down that there is no session, and which topics are closed and open again.
 pub fn begin() {
     BEGUN.call_once(|| {
         log::set_logger(&JOURNAL).expect("nobody else logs in this process");
-        log::set_max_level(LevelFilter::Warn);
+        log::set_max_level(LevelFilter::Info);
     });
 }
 
@@ -34,7 +34,7 @@ impl Log for Journal {
     fn log(&self, record: &Record) {
         if self.enabled(record.metadata()) {
             let line = record.args().to_string();
-            if line.starts_with("no session") {
+            if ["no session", "the broker closed topic", "topic "].iter().any(|words| line.starts_with(words)) {
                 self.0.lock().unwrap_or_else(PoisonError::into_inner).push(line);
             }
         }
