@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use serde::de::{Error as _, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 
 use crate::{Payload, QoS};
@@ -65,8 +66,18 @@ fn nothing() -> Payload {
     Payload::Text(String::new())
 }
 
+/// What serde says of a value that is not text repeats the value, which is a payload.
 fn text<'de, D: Deserializer<'de>>(input: D) -> Result<Payload, D::Error> {
-    String::deserialize(input).map(Payload::Text)
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Found {
+        Text(String),
+        Other(IgnoredAny),
+    }
+    match Found::deserialize(input)? {
+        Found::Text(text) => Ok(Payload::Text(text)),
+        Found::Other(_) => Err(D::Error::custom("the payload of a last will is text: put it in quotes")),
+    }
 }
 
 /// Shows the payload's size, never what it says.
