@@ -86,13 +86,16 @@ CREATE TABLE outbox_state (
 
 INSERT INTO outbox_state (id, version) VALUES (1, 1);
 
--- Partial indexes that an ordinary row, inserted, sent and purged, never enters: it costs them no byte.
+-- Partial indexes that an ordinary row, inserted, sent and purged, never enters: it costs them no byte. They say what is
+-- not SENT and not FAILED, so that a settled row whose status somebody overwrote with nonsense is found, and parked.
 
 -- Serves: the rows to be sent again, in order, wherever the position stands; those in a lane are found by the next.
-CREATE INDEX outbox_again ON outbox (id) WHERE status = 'PENDING' AND attempts > 0 AND held_by IS NULL;
+CREATE INDEX outbox_again ON outbox (id)
+WHERE status IS NOT 'SENT' AND status IS NOT 'FAILED' AND attempts > 0 AND held_by IS NULL;
 
 -- Serves: the lanes that wait, the rows of one lane in order, and whether a key's lane is empty.
-CREATE INDEX outbox_held ON outbox (held_by, id) WHERE held_by IS NOT NULL;
+CREATE INDEX outbox_held ON outbox (held_by, id)
+WHERE held_by IS NOT NULL AND status IS NOT 'SENT' AND status IS NOT 'FAILED';
 
 -- Serves: listing, counting and retrying failed messages.
 CREATE INDEX outbox_failed ON outbox (id) WHERE status = 'FAILED';
@@ -137,13 +140,14 @@ BEGIN
     UPDATE outbox SET checksum = NULL WHERE id = NEW.id;
 END;
 
--- A row made PENDING again, or taken out of its lane, by hand may lie below the position: it must enter outbox_again.
+-- A row made PENDING again (or anything that is no status at all, to be parked), or taken out of its lane, by hand may lie
+-- below the position: it must enter outbox_again.
 -- And if its time is over, whoever makes it PENDING again wants it sent all the same. (By the clock, and not in any
 -- case: what has time left when it is retried keeps it.)
 CREATE TRIGGER outbox_reopened AFTER UPDATE OF status, attempts, held_by ON outbox
-WHEN NEW.status = 'PENDING'
- AND (OLD.status <> 'PENDING'
-      OR (NEW.attempts = 0 AND NEW.held_by IS NULL AND (OLD.attempts <> 0 OR OLD.held_by IS NOT NULL)))
+WHEN NEW.status IS NOT 'SENT' AND NEW.status IS NOT 'FAILED'
+ AND (OLD.status IS NOT 'PENDING'
+      OR ((NEW.attempts > 0) IS NOT TRUE AND NEW.held_by IS NULL AND (OLD.attempts <> 0 OR OLD.held_by IS NOT NULL)))
 BEGIN
     UPDATE outbox
     SET attempts = 1, wait_ms = 0, filler = NULL,
@@ -156,7 +160,7 @@ END;
 
 -- A row settled by hand leaves its lane.
 CREATE TRIGGER outbox_released AFTER UPDATE OF status ON outbox
-WHEN NEW.status <> 'PENDING' AND NEW.held_by IS NOT NULL
+WHEN NEW.status IS NOT 'PENDING' AND NEW.held_by IS NOT NULL
 BEGIN
     UPDATE outbox SET held_by = NULL WHERE id = NEW.id;
 END;

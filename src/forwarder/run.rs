@@ -18,7 +18,7 @@ use crate::error::chain;
 use crate::gate::{Gate, Who};
 use crate::settings::Settings;
 use crate::status::{ClosedTopic, FailedMessage, LinkState, Role, Storage};
-use crate::store::{Batch, Content, Fate, Purge, Query, Store, now_ms};
+use crate::store::{Batch, Content, Fate, Purge, Query, Settlement, Store, now_ms};
 
 /// Deliveries that are handed to the adapter together.
 const HAND_OVER: usize = 64;
@@ -107,6 +107,7 @@ impl<'p> Run<'p> {
     /// Until it is told to stop. `flushes`: callers that wait already.
     pub fn run(mut self, flushes: Flushes) {
         self.flushes = flushes;
+        self.park_misplaced();
         let mut sending = 0;
         loop {
             if sending == 0 {
@@ -149,6 +150,21 @@ impl<'p> Run<'p> {
             log::warn!("not all acknowledgements could be written down: the next start sends those messages again");
         }
         self.publish(Role::Stopped);
+    }
+
+    /// Rows that would never be met, since their ids are none that the table gives.
+    fn park_misplaced(&mut self) {
+        let store = &mut self.parts.store;
+        let parked = store.misplaced().and_then(|ids| {
+            let reason = "damaged: its id is below 1, which the table gives to no row";
+            let park = |id| Settlement { id, fate: Fate::Failed { reason: reason.to_owned() } };
+            let settlements = ids.into_iter().map(park).collect();
+            store.settle(&Batch { settlements, ..Batch::default() }, now_ms(), None)
+        });
+        match parked {
+            Ok(settled) => settled.failed.into_iter().for_each(|id| self.tell_failed(id)),
+            Err(error) => self.trouble(&error),
+        }
     }
 
     /// Passes on what adapter and application said.

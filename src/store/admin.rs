@@ -147,11 +147,11 @@ pub(crate) fn retry_all(conn: &Connection) -> Result<usize, Error> {
         .prepare_cached("SELECT max(id) FROM main.outbox INDEXED BY outbox_failed WHERE status = 'FAILED'")?
         .query_row([], |row| row.get(0))?;
     let Some(last) = last else { return Ok(0) };
-    let (mut done, mut retried) = (0, 0);
+    let (mut done, mut retried) = (i64::MIN, 0);
     while done < last {
         let end: Option<i64> = conn.prepare_cached(RETRY_BITE)?.query_row([done, last], |row| row.get(0))?;
         let Some(end) = end else { break };
-        retried += conn.prepare_cached(RETRY)?.execute(params![done + 1, end, now_ms()])?;
+        retried += conn.prepare_cached(RETRY)?.execute(params![done.saturating_add(1), end, now_ms()])?;
         done = end;
     }
     Ok(retried)
@@ -196,13 +196,16 @@ pub(crate) fn waiting_count(conn: &Connection) -> Result<u64, Error> {
     count(
         conn,
         "SELECT count(*) FROM main.outbox INDEXED BY outbox_again
-         WHERE status = 'PENDING' AND attempts > 0 AND held_by IS NULL",
+         WHERE status IS NOT 'SENT' AND status IS NOT 'FAILED' AND attempts > 0 AND held_by IS NULL",
     )
 }
 
 /// Messages that wait in a lane.
 pub(crate) fn held_count(conn: &Connection) -> Result<u64, Error> {
-    count(conn, "SELECT count(*) FROM main.outbox INDEXED BY outbox_held WHERE held_by IS NOT NULL")
+    count(
+        conn,
+        "SELECT count(*) FROM main.outbox INDEXED BY outbox_held WHERE held_by IS NOT NULL AND status IS NOT 'SENT' AND status IS NOT 'FAILED'",
+    )
 }
 
 fn count(conn: &Connection, sql: &str) -> Result<u64, Error> {
@@ -214,9 +217,9 @@ fn count(conn: &Connection, sql: &str) -> Result<u64, Error> {
 pub(crate) fn pending_upto(conn: &Connection, id: i64) -> Result<bool, Error> {
     let mut statement = conn.prepare_cached(
         "SELECT EXISTS (SELECT 1 FROM main.outbox INDEXED BY outbox_again
-                        WHERE status = 'PENDING' AND attempts > 0 AND held_by IS NULL AND id <= ?1)
+                        WHERE status IS NOT 'SENT' AND status IS NOT 'FAILED' AND attempts > 0 AND held_by IS NULL AND id <= ?1)
              OR EXISTS (SELECT 1 FROM main.outbox INDEXED BY outbox_held
-                        WHERE held_by IS NOT NULL AND id <= ?1)",
+                        WHERE held_by IS NOT NULL AND status IS NOT 'SENT' AND status IS NOT 'FAILED' AND id <= ?1)",
     )?;
     Ok(statement.query_row([id], |row| row.get(0))?)
 }
@@ -237,9 +240,9 @@ pub(crate) fn oldest_pending(conn: &Connection, after: i64) -> Result<Option<i64
         "SELECT created_at FROM main.outbox WHERE id = (
              SELECT min(id) FROM (
                  SELECT min(id) AS id FROM main.outbox INDEXED BY outbox_again
-                 WHERE status = 'PENDING' AND attempts > 0 AND held_by IS NULL
+                 WHERE status IS NOT 'SENT' AND status IS NOT 'FAILED' AND attempts > 0 AND held_by IS NULL
                  UNION ALL
-                 SELECT min(id) FROM main.outbox INDEXED BY outbox_held WHERE held_by IS NOT NULL
+                 SELECT min(id) FROM main.outbox INDEXED BY outbox_held WHERE held_by IS NOT NULL AND status IS NOT 'SENT' AND status IS NOT 'FAILED'
                  UNION ALL
                  SELECT id FROM (SELECT id FROM main.outbox NOT INDEXED
                                  WHERE id > ?1 AND status = 'PENDING' ORDER BY id LIMIT 1)))",
@@ -262,11 +265,11 @@ pub(crate) fn fresh_above(conn: &Connection, after: i64, among: usize) -> Result
     if let Some(last) = last.filter(|_| seen == limit(among)) {
         let mut statement = conn.prepare_cached(
             "SELECT (SELECT count(*) FROM main.outbox INDEXED BY outbox_again
-                     WHERE status = 'PENDING' AND attempts > 0 AND held_by IS NULL AND id > ?1)
-                  + (SELECT count(*) FROM main.outbox INDEXED BY outbox_held WHERE held_by IS NOT NULL AND id > ?1)",
+                     WHERE status IS NOT 'SENT' AND status IS NOT 'FAILED' AND attempts > 0 AND held_by IS NULL AND id > ?1)
+                  + (SELECT count(*) FROM main.outbox INDEXED BY outbox_held WHERE held_by IS NOT NULL AND status IS NOT 'SENT' AND status IS NOT 'FAILED' AND id > ?1)",
         )?;
         let exceptions: i64 = statement.query_row([last], |row| row.get(0))?;
-        count += newest(conn)? - last - exceptions;
+        count = count.saturating_add(newest(conn)?.saturating_sub(last).saturating_sub(exceptions));
     }
     Ok(u64::try_from(count).unwrap_or(0))
 }

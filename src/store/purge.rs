@@ -57,7 +57,7 @@ struct Look {
 impl Cursor {
     /// Whether there may be enough to delete: the ids are dense, so a bite of rows spans at least as many ids.
     pub fn wants(&self, purge: &Purge) -> bool {
-        purge.upto - self.front >= BITE || self.behind >= BITE || self.sweep.is_some()
+        purge.upto.saturating_sub(self.front) >= BITE || self.behind >= BITE || self.sweep.is_some()
     }
 
     pub fn settled(&mut self, settlement: &Settlement, now_ms: i64) {
@@ -85,15 +85,16 @@ impl Cursor {
 
     /// Rows at the front become old in the order of their ids, more or less: the first young one ends the bite.
     fn go_on(&mut self, tx: &Transaction<'_>, upto: i64, young_after: i64, now_ms: i64) -> Result<usize, Error> {
+        let end = self.front.saturating_add(BITE);
         // One row tells in most cases that it is too early.
-        let probe = look(tx, self.front + BITE - 1, self.front + BITE, young_after, now_ms, true)?;
-        if upto - self.front < BITE || probe.young > 0 {
+        let probe = look(tx, end.saturating_sub(1), end, young_after, now_ms, true)?;
+        if upto.saturating_sub(self.front) < BITE || probe.young > 0 {
             return Ok(0);
         }
         let look = look(tx, self.front, upto, young_after, now_ms, true)?;
         match look.may_go.first() {
             Some(first) if look.may_go.len() < BITE as usize && !look.full => {
-                self.front = first - 1;
+                self.front = first.saturating_sub(1);
                 Ok(0)
             }
             _ => {
@@ -139,7 +140,7 @@ fn look(
         let (id, age): (i64, i64) = (row.get(0)?, row.get(1)?);
         match age {
             1 if young_ends_it => {
-                (look.young, look.upto) = (1, id - 1);
+                (look.young, look.upto) = (1, id.saturating_sub(1));
                 return Ok(look);
             }
             1 => look.young += 1,

@@ -6,7 +6,8 @@
 use rusqlite::{OptionalExtension, Statement, ToSql, named_params, params};
 
 use super::decode::{self, AFTER_CONTENT, AFTER_ROW, content_columns, row_columns};
-use super::{Content, FailedRow, Lane, Row, Store, admin};
+use super::settle::{is_wrong_type, park_damaged};
+use super::{Content, FailedRow, Lane, Row, Store, admin, now_ms};
 use crate::Error;
 
 const FRESH: &str = concat!(
@@ -16,7 +17,9 @@ const FRESH: &str = concat!(
     content_columns!(),
     ",
             :lanes AND key IS NOT NULL
-            AND EXISTS (SELECT 1 FROM main.outbox AS held WHERE held.held_by = 'key ' || outbox.key)
+            AND EXISTS (SELECT 1 FROM main.outbox AS held
+                        WHERE held.held_by = 'key ' || outbox.key
+                          AND held.status IS NOT 'SENT' AND held.status IS NOT 'FAILED')
      FROM main.outbox
      WHERE id > :after AND held_by IS NULL AND (attempts > 0) IS NOT TRUE
        AND status IS NOT 'SENT' AND status IS NOT 'FAILED'
@@ -35,7 +38,8 @@ const AGAIN: &str = concat!(
     "SELECT ",
     row_columns!(),
     " FROM main.outbox INDEXED BY outbox_again
-     WHERE status = 'PENDING' AND attempts > 0 AND held_by IS NULL AND id > ?1 ORDER BY id LIMIT ?2"
+     WHERE status IS NOT 'SENT' AND status IS NOT 'FAILED' AND attempts > 0 AND held_by IS NULL AND id > ?1
+     ORDER BY id LIMIT ?2"
 );
 
 const LANE: &str = concat!(
@@ -58,7 +62,19 @@ const NEXT_LANE: &str = concat!(
 const RELEASE: &str = "
     UPDATE main.outbox SET held_by = NULL, attempts = max(attempts, 1)
     WHERE id IN (SELECT id FROM main.outbox
-                 WHERE held_by = (SELECT held_by FROM main.outbox WHERE id = ?1) ORDER BY id LIMIT 500)";
+                 WHERE held_by = (SELECT held_by FROM main.outbox WHERE id = ?1)
+                   AND status IS NOT 'SENT' AND status IS NOT 'FAILED' ORDER BY id LIMIT 500)";
+
+const RELEASE_ONE: &str = "UPDATE main.outbox SET held_by = NULL, attempts = max(attempts, 1) WHERE id = ?1";
+
+/// Numbers, and text that is empty, stand before every lane: [`NEXT_LANE`] does not come by.
+const BEFORE_LANES: &str = "
+    SELECT id FROM main.outbox INDEXED BY outbox_held
+    WHERE held_by <= '' AND status IS NOT 'SENT' AND status IS NOT 'FAILED' LIMIT 1";
+
+/// Ids begin at 1; reading begins behind 0.
+const MISPLACED: &str = "
+    SELECT id FROM main.outbox WHERE id < 1 AND status IS NOT 'SENT' AND status IS NOT 'FAILED' ORDER BY id LIMIT 500";
 
 impl Store {
     /// Rows behind `after` that nobody has dealt with, until `rows` or `bytes` are reached, the row that reaches it
@@ -108,6 +124,9 @@ impl Store {
         let mut statement = self.conn.prepare_cached(NEXT_LANE)?;
         let mut last = after.map(Lane::to_string).unwrap_or_default();
         let mut lanes = Vec::new();
+        if after.is_none() {
+            self.release_what_is_before_lanes()?;
+        }
         while lanes.len() < rows {
             let next = statement
                 .query_row([&last], |found| Ok((decode::row(found), found.get::<_, String>(AFTER_ROW).ok())))
@@ -118,15 +137,43 @@ impl Store {
                     last = lane.to_string();
                     lanes.push((lane, row));
                 }
-                None => {
-                    log::warn!("row {} is held by something unreadable; it and its like are released", row.id);
-                    if self.conn.prepare_cached(RELEASE)?.execute([row.id])? == 0 {
-                        break; // table and index disagree: a damaged file, in which this would go on for ever
-                    }
-                }
+                None if self.release(row.id)? => (),
+                None => break, // table and index disagree: a damaged file, in which this would go on for ever
             }
         }
         Ok(lanes)
+    }
+
+    fn release_what_is_before_lanes(&self) -> Result<(), Error> {
+        let mut statement = self.conn.prepare_cached(BEFORE_LANES)?;
+        while let Some(id) = statement.query_row([], |row| row.get(0)).optional()? {
+            if !self.release(id)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the row, and those like it, out of a lane that cannot be read; parks it where that cannot be written.
+    /// Whether anything became of it.
+    fn release(&self, id: i64) -> Result<bool, Error> {
+        log::warn!("row {id} is held by something unreadable; it and its like are released");
+        let released = match self.conn.prepare_cached(RELEASE)?.execute([id]) {
+            // One of them cannot be written: this one alone, then, which may be that one.
+            Err(error) if is_wrong_type(&error) => self.conn.prepare_cached(RELEASE_ONE)?.execute([id]),
+            released => released,
+        };
+        match released {
+            Err(error) if is_wrong_type(&error) => Ok(park_damaged(&self.conn, id, now_ms())?),
+            released => Ok(released? > 0),
+        }
+    }
+
+    /// Unsettled rows that reading would pass over, since the table never gives such ids.
+    pub fn misplaced(&self) -> Result<Vec<i64>, Error> {
+        let mut statement = self.conn.prepare_cached(MISPLACED)?;
+        let ids = statement.query_map([], |row| row.get(0))?;
+        Ok(ids.collect::<Result<_, _>>()?)
     }
 
     /// One row, if it is still to be dealt with.
@@ -157,7 +204,7 @@ impl Store {
 
     /// The failed message in that row, if it is one.
     pub fn failed(&self, id: i64) -> Result<Option<FailedRow>, Error> {
-        Ok(admin::failed(&self.conn, id - 1, 1)?.pop().filter(|failed| failed.id.row() == id))
+        Ok(admin::failed(&self.conn, id.saturating_sub(1), 1)?.pop().filter(|failed| failed.id.row() == id))
     }
 }
 

@@ -48,8 +48,13 @@ const WAITING: &str = concat!(
 const HELD: &str = "
     UPDATE main.outbox SET held_by = ?2 WHERE id = ?1 AND status IS NOT 'SENT' AND status IS NOT 'FAILED'";
 
+// The barrier may be anything: plain SQL can write the largest integer there is, and one more is none.
 const STATE: &str = "
-    UPDATE main.outbox_state SET position = coalesce(?1, position), barrier = barrier + ?2 WHERE id = 1";
+    UPDATE main.outbox_state
+    SET position = coalesce(?1, position),
+        barrier = CASE WHEN typeof(barrier) = 'integer' AND barrier BETWEEN 0 AND 9007199254740991
+                       THEN barrier ELSE 0 END + ?2
+    WHERE id = 1";
 
 // SQLite refuses to write any part of a row that holds a wrong type anywhere. What cannot be read is replaced, the
 // payload kept.
@@ -71,6 +76,9 @@ const MEND: &str = "
         AND typeof(coalesce(key, '')) = 'text' AND typeof(coalesce(content_type, '')) = 'text'
         AND typeof(coalesce(response_topic, '')) = 'text' AND typeof(coalesce(correlation_data, x'')) = 'blob'
         AND typeof(coalesce(headers, '')) = 'text')";
+
+/// Why a row is parked that could not be written.
+const WRONG_TYPE: &str = "damaged: a value in it has the wrong type";
 
 /// Settlements for which a purge that failed is left alone.
 const PURGE_RESTS: u32 = 1_000;
@@ -171,7 +179,7 @@ fn settle_one(tx: &Transaction<'_>, settlement: &Settlement, now_ms: i64) -> Res
         // A trigger of the application's may have failed for its own table's types: then there is nothing to mend.
         Err(error) if is_wrong_type(&error) && mend(tx, *id)? => {
             warn!("row {id} is damaged, a value has the wrong type: what it said is replaced, but for its payload");
-            let reason = "damaged: a value in it has the wrong type".to_owned();
+            let reason = WRONG_TYPE.to_owned();
             let fate = if *fate == Fate::Sent { Fate::Sent } else { Fate::Failed { reason } };
             update(tx, *id, &fate, now_ms)?;
             Ok(effect(&fate))
@@ -180,7 +188,7 @@ fn settle_one(tx: &Transaction<'_>, settlement: &Settlement, now_ms: i64) -> Res
     }
 }
 
-fn update(tx: &Transaction<'_>, id: i64, fate: &Fate, now_ms: i64) -> rusqlite::Result<usize> {
+fn update(tx: &Connection, id: i64, fate: &Fate, now_ms: i64) -> rusqlite::Result<usize> {
     match fate {
         Fate::Sent => tx.prepare_cached(SENT)?.execute(params![id, now_ms]),
         Fate::Failed { reason } => tx.prepare_cached(FAILED)?.execute(params![id, now_ms, cut(reason)]),
@@ -197,7 +205,7 @@ fn update(tx: &Transaction<'_>, id: i64, fate: &Fate, now_ms: i64) -> rusqlite::
 /// system's SQLite do not name.
 const CONSTRAINT_DATATYPE: i32 = 3091;
 
-fn is_wrong_type(error: &rusqlite::Error) -> bool {
+pub(super) fn is_wrong_type(error: &rusqlite::Error) -> bool {
     error.sqlite_error().is_some_and(|e| e.extended_code == CONSTRAINT_DATATYPE)
 }
 
@@ -209,6 +217,11 @@ fn mend(conn: &Connection, id: i64) -> rusqlite::Result<bool> {
     }
     conn.prepare_cached("UPDATE main.outbox SET checksum = 0 WHERE id = ?1")?.execute([id])?;
     Ok(true)
+}
+
+/// Parks a row whose damage keeps it from being written. Whether it was such a row.
+pub(super) fn park_damaged(conn: &Connection, id: i64, now_ms: i64) -> rusqlite::Result<bool> {
+    Ok(mend(conn, id)? && update(conn, id, &Fate::Failed { reason: WRONG_TYPE.to_owned() }, now_ms)? > 0)
 }
 
 /// The front of a reason that the table keeps.

@@ -15,12 +15,13 @@ const DATABASE: &str = "EDGE_OUTBOX_TEST_DATABASE";
 type Part = fn(&Path);
 
 /// The parts, by name.
-const PARTS: [(&str, Part); 7] = [
+const PARTS: &[(&str, Part)] = &[
     ("opening::opens", crate::opening::opens),
     ("forwarding::commits", crate::forwarding::commits),
     ("forwarding::dies_with_messages_in_flight", crate::forwarding::dies_with_messages_in_flight),
     ("lifecycle::forwards", crate::lifecycle::forwards),
     ("lifecycle::dies_in_a_transaction", crate::lifecycle::dies_in_a_transaction),
+    ("hostile::settles_everything", crate::hostile::settles_everything),
     ("offline::waits", crate::offline::waits),
     ("offline::waits_in_vain", crate::offline::waits_in_vain),
 ];

@@ -7,6 +7,7 @@ mod conformance;
 mod device;
 mod figures;
 mod forwarding;
+mod hostile;
 mod lifecycle;
 #[cfg(feature = "mqtt")]
 mod mqtt;
@@ -17,6 +18,10 @@ mod poison;
 mod promises;
 mod properties;
 mod transaction;
+
+#[allow(dead_code)] // the chaos test takes more of it
+#[path = "../chaos/chance.rs"]
+mod chance;
 
 #[cfg(feature = "tls")]
 #[path = "../support/authority.rs"]

@@ -88,7 +88,13 @@ impl Lanes {
 
     /// Whether that row is sent to see how a lane stands: then the lane waits for it.
     pub fn are_probed_by(&self, row: i64) -> bool {
-        self.active.iter().any(|lane| self.get(lane).is_some_and(|state| state.phase == Phase::Probing(Some(row))))
+        !self.probed_by(row).is_empty()
+    }
+
+    /// The lanes for which that row is sent: one, unless somebody moves rows between lanes meanwhile.
+    pub fn probed_by(&self, row: i64) -> Vec<Lane> {
+        let probed = |lane: &&Lane| self.get(lane).is_some_and(|state| state.phase == Phase::Probing(Some(row)));
+        self.active.iter().filter(probed).cloned().collect()
     }
 
     /// The earliest lane whose wait ends, and when.

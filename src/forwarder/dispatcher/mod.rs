@@ -144,6 +144,8 @@ struct Again {
 
 /// Rows read at one look for waiting ones.
 const AGAIN_ROWS: usize = 64;
+/// Every id is behind it: a row that somebody gave a negative one is parked, and can then be retried.
+const BEFORE_ALL: i64 = i64::MIN;
 /// How long a polite end of a session may take when it is not the end of everything.
 const POLITE: Duration = Duration::from_secs(5);
 
@@ -171,7 +173,7 @@ impl Dispatcher {
             resend: BTreeMap::new(),
             waiting: BTreeMap::new(),
             timers: BTreeSet::new(),
-            again: Again { look: true, changed: false, after: 0, look_at: Duration::ZERO },
+            again: Again { look: true, changed: false, after: BEFORE_ALL, look_at: Duration::ZERO },
             durable: None,
             seen: position,
             barrier: None,
@@ -274,7 +276,7 @@ impl Dispatcher {
             if shut || self.lanes.len() >= self.rules.bounds.lanes {
                 self.lanes.dormant.left = true;
             } else {
-                self.lanes.set(&lane, Phase::Waiting(self.now + head.wait));
+                self.lanes.set(&lane, Phase::Waiting(self.now + self.rules.believable(head.wait)));
             }
         }
         if !full {
@@ -282,6 +284,9 @@ impl Dispatcher {
             dormant.any = std::mem::take(&mut dormant.left);
             dormant.after = None;
             dormant.look_at = self.now + POLITE;
+            // What is held by no lane that can be read was released on the way.
+            self.again.look = true;
+            self.again.changed = true;
         }
     }
 

@@ -114,7 +114,7 @@ impl Dispatcher {
             Verdict::Topic if self.rules.closed_topics == ClosedTopics::Hold => {
                 return self.topic_refused(&item, reason);
             }
-            Verdict::Later if item.row.attempts + 1 < self.rules.max_attempts => {
+            Verdict::Later if item.row.attempts.saturating_add(1) < self.rules.max_attempts => {
                 self.topics.probe_over(&item.row.topic, item.row.id);
                 self.refused_for_now(&item, reason);
                 // With a key its lane waits now; a topic's lane has lost its probe, and the next of its rows may try.
@@ -129,7 +129,7 @@ impl Dispatcher {
     /// One attempt is spent. With a key the whole lane of the key waits.
     fn refused_for_now(&mut self, item: &Item, reason: String) {
         let mut row = item.row.clone();
-        row.attempts += 1;
+        row.attempts = row.attempts.saturating_add(1);
         row.wait = self.dice.backoff(self.rules.retry, row.attempts);
         let due = self.now + row.wait;
         let lane = row.key.clone().map(Lane::Key);
@@ -156,6 +156,7 @@ impl Dispatcher {
         let lane = item.row.key.clone().map_or_else(|| Lane::Topic(item.row.topic.clone()), Lane::Key);
         self.ledger.push(self.now, item.row.id, Fate::Held { lane: lane.clone() }, !item.fresh);
         self.close_lane(&lane, item.row.id, Phase::Blocked(item.row.topic.clone()));
+        self.lane_goes_on(item);
     }
 
     /// Closes a lane since `row` must wait, or keeps it closed for the reason it has.
@@ -184,15 +185,11 @@ impl Dispatcher {
         }
     }
 
-    /// The lane whose probe this was is emptied from now on.
+    /// The lane whose probe this was is emptied from now on. Not looked up by the row's key and topic: anybody may have
+    /// edited them since it was marked, or have put the row into a lane of others.
     pub(super) fn lane_goes_on(&mut self, item: &Item) {
-        for lane in
-            [item.row.key.clone().map(Lane::Key), Some(Lane::Topic(item.row.topic.clone()))].into_iter().flatten()
-        {
-            let probed = matches!(self.lanes.get(&lane), Some(s) if s.phase == Phase::Probing(Some(item.row.id)));
-            if probed {
-                self.lanes.set(&lane, Phase::Draining);
-            }
+        for lane in self.lanes.probed_by(item.row.id) {
+            self.lanes.set(&lane, Phase::Draining);
         }
     }
 

@@ -6,7 +6,7 @@
 use super::flight::Item;
 use super::lanes::Phase;
 use super::topics::Door;
-use super::{AGAIN_ROWS, Dispatcher};
+use super::{AGAIN_ROWS, BEFORE_ALL, Dispatcher};
 use crate::forwarder::Ticket;
 use crate::settings::Ordering;
 use crate::store::{Fate, Lane, Query, Row};
@@ -252,6 +252,9 @@ impl Dispatcher {
     /// Marks a row as one that waits in the lane.
     fn hold(&mut self, row: &Row, lane: Lane, fresh: bool) {
         self.ledger.push(self.now, row.id, Fate::Held { lane: lane.clone() }, !fresh);
+        for other in self.lanes.probed_by(row.id).into_iter().filter(|other| *other != lane) {
+            self.lanes.set(&other, Phase::Draining); // somebody had put the row into a lane that is not its own
+        }
         if let Some(state) = self.lanes.get(&lane) {
             if state.phase == Phase::Probing(Some(row.id)) {
                 // The probe itself came back, and finds its topic shut.
@@ -280,7 +283,7 @@ impl Dispatcher {
         if self.ledger.has_stale() || self.ledger.has_marks() {
             return Some(Pick::Write { barrier: false });
         }
-        if self.again.after == 0 {
+        if self.again.after == BEFORE_ALL {
             self.again.changed = false;
         }
         Some(Pick::Read(Query::Again { after: self.again.after, rows }))
@@ -301,7 +304,8 @@ impl Dispatcher {
 
     fn read_fresh(&mut self) -> Option<Pick> {
         let bounds = &self.rules.bounds;
-        let bytes = bounds.read_bytes.saturating_sub(self.fresh.iter().map(|row| row.size).sum());
+        let bytes =
+            bounds.read_bytes.saturating_sub(self.fresh.iter().fold(0, |sum: usize, row| sum.saturating_add(row.size)));
         if self.at_end || self.fresh.len() >= bounds.read_rows / 2 || bytes == 0 {
             return None;
         }
@@ -320,14 +324,14 @@ impl Dispatcher {
         for row in rows {
             self.again.after = row.id;
             if !self.is_tracked(row.id) {
-                let due = self.now + row.wait;
+                let due = self.now + self.rules.believable(row.wait);
                 new = true;
                 self.timers.insert((due, row.id));
                 self.waiting.insert(row.id, (row, due));
             }
         }
         if !full {
-            self.again.after = 0;
+            self.again.after = BEFORE_ALL;
             self.again.look = self.again.changed;
         }
         if !new {

@@ -61,6 +61,13 @@ impl Default for Bounds {
     }
 }
 
+impl Rules {
+    /// A wait that stands in the table: no longer than one that would be drawn now, whoever wrote it.
+    pub fn believable(&self, wait: Duration) -> Duration {
+        wait.min(self.retry.longest)
+    }
+}
+
 impl From<&Settings> for Rules {
     fn from(settings: &Settings) -> Self {
         Rules {

@@ -4,6 +4,7 @@ mod admin;
 mod damage;
 mod enqueueing;
 mod guards;
+mod hostile;
 mod opening;
 mod properties;
 mod purge;

@@ -125,7 +125,7 @@ impl Table {
     }
 
     fn pending(&self, after: i64) -> impl Iterator<Item = (i64, &Stored)> {
-        self.rows().skip(after as usize).filter(|(_, row)| row.is_pending())
+        self.rows().skip(after.max(0) as usize).filter(|(_, row)| row.is_pending())
     }
 
     /// What `Fresh`, `Again` and `Lane` find.
