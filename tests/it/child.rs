@@ -6,6 +6,8 @@ use std::env;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+#[cfg(feature = "tls")]
+use std::process::Output;
 use std::process::{ChildStdout, Command, ExitStatus, Stdio};
 
 const PART: &str = "EDGE_OUTBOX_TEST_PART";
@@ -24,6 +26,8 @@ const PARTS: &[(&str, Part)] = &[
     ("hostile::settles_everything", crate::hostile::settles_everything),
     ("offline::waits", crate::offline::waits),
     ("offline::waits_in_vain", crate::offline::waits_in_vain),
+    #[cfg(feature = "tls")]
+    ("secrets::goes_through_everything", crate::secrets::goes_through_everything),
 ];
 
 /// A process that plays a part; killed when it is dropped.
@@ -41,6 +45,12 @@ impl Child {
     pub fn play_as_nobody(part: &str, database: &Path) -> io::Result<Self> {
         const NOBODY: u32 = 65_534;
         Self::begin(Self::command(part, database).uid(NOBODY).gid(NOBODY))
+    }
+
+    /// Plays it to its end, and keeps all that it prints.
+    #[cfg(feature = "tls")]
+    pub fn output(part: &str, database: &Path) -> Output {
+        Self::command(part, database).stdin(Stdio::null()).stderr(Stdio::piped()).output().unwrap()
     }
 
     fn command(part: &str, database: &Path) -> Command {

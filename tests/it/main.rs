@@ -17,6 +17,8 @@ mod opening;
 mod poison;
 mod promises;
 mod properties;
+#[cfg(feature = "tls")]
+mod secrets;
 mod transaction;
 
 #[allow(dead_code)] // the chaos test takes more of it
