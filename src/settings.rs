@@ -167,3 +167,72 @@ pub enum ClosedTopics {
     /// They are parked as FAILED at once.
     Park,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A value of each setting at and beyond its bounds, and whether it is one that is allowed.
+    type Choice<T> = [(T, bool)];
+
+    fn pick<T: Copy>(from: &Choice<T>, seed: &mut u64, wrong: &mut usize) -> T {
+        *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let (value, allowed) = from[(*seed >> 33) as usize % from.len()];
+        *wrong += usize::from(!allowed);
+        value
+    }
+
+    fn bounds(low: Duration, high: Duration) -> Vec<(Duration, bool)> {
+        let step = Duration::from_nanos(1);
+        let below = low.checked_sub(step).map(|below| (below, false));
+        [(low, true), (high, true), (high + step, false), (Duration::MAX, false)].into_iter().chain(below).collect()
+    }
+
+    fn numbers(high: usize) -> [(usize, bool); 5] {
+        [(1, true), (high, true), (0, false), (high + 1, false), (usize::MAX, false)]
+    }
+
+    #[test]
+    fn of_any_settings_every_mistake_is_told_and_nothing_else() {
+        let (ms, second, hour) = (Duration::from_millis(1), Duration::from_secs(1), Duration::from_secs(3600));
+        let (day, century) = (hour * 24, hour * 24 * 36_525);
+        let attempts = [(1, true), (1_000, true), (0, false), (1_001, false), (u32::MAX, false)];
+        for seed in 0..20_000 {
+            let (mut seed, mut wrong) = (seed, 0);
+            let (seed, wrong) = (&mut seed, &mut wrong);
+            let mut backoff = || {
+                let first = pick(&bounds(ms, day), seed, wrong);
+                let longest = pick(&bounds(ms, day), seed, &mut 0);
+                *wrong += usize::from(longest < first.min(day) || longest > day);
+                Backoff { first, longest }
+            };
+            let (retry, reconnect) = (backoff(), backoff());
+            let settings = Settings {
+                max_payload: pick(&numbers(268_435_455), seed, wrong),
+                window: pick(&numbers(10_000), seed, wrong),
+                window_bytes: pick(&numbers(268_435_455), seed, wrong),
+                ordering: Ordering::Strict,
+                max_attempts: pick(&attempts, seed, wrong),
+                retry,
+                reconnect,
+                ack_timeout: pick(&bounds(second, hour), seed, wrong),
+                closed_topics: ClosedTopics::Park,
+                settle_after: pick(&bounds(Duration::ZERO, second * 60), seed, wrong),
+                retention: pick(&bounds(Duration::ZERO, century), seed, wrong),
+                poll_interval: pick(&bounds(ms, second * 60), seed, wrong),
+                busy_timeout: pick(&bounds(ms, hour), seed, wrong),
+            };
+            match settings.check() {
+                Ok(()) => assert_eq!(*wrong, 0, "{settings:?}"),
+                Err(Error::Settings(told)) => {
+                    assert_eq!(told.len(), *wrong, "{settings:#?}: {told:#?}");
+                    assert!(
+                        told.iter().all(|words| words.contains(" is ") && words.contains("are allowed")),
+                        "{told:?}"
+                    );
+                }
+                Err(other) => panic!("{other:?}"),
+            }
+        }
+    }
+}
