@@ -154,6 +154,11 @@
 pub mod broker;
 mod error;
 mod forwarder;
+/// For the fuzz targets; in no build but theirs.
+#[cfg(all(fuzzing, feature = "tls"))]
+pub mod fuzzing;
+#[cfg(all(test, not(fuzzing), feature = "tls"))]
+mod fuzzing;
 mod gate;
 mod message;
 mod outbox;

@@ -45,7 +45,7 @@ const MAX_HEADERS_JSON: usize = 8 * 1024 * 1024;
 const MAX_WAIT: Duration = Duration::from_secs(24 * 3600);
 
 /// Headers as they stand in the table: a JSON array of pairs, or NULL for none.
-pub(super) fn headers_to_json(headers: &[(String, String)]) -> Result<Option<String>, Error> {
+pub(crate) fn headers_to_json(headers: &[(String, String)]) -> Result<Option<String>, Error> {
     if headers.is_empty() { Ok(None) } else { serde_json::to_string(headers).map(Some).map_err(Error::Json) }
 }
 

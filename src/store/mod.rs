@@ -9,6 +9,8 @@ mod checksum;
 mod connect;
 mod decode;
 mod enqueue;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod purge;
 mod read;
 mod row;
@@ -30,6 +32,8 @@ pub(crate) use admin::{
     retry, retry_all, waiting_count,
 };
 pub(crate) use connect::{Role, configure};
+#[cfg(any(test, fuzzing))]
+pub(crate) use decode::headers_to_json;
 pub(crate) use enqueue::enqueue;
 pub(crate) use purge::Purge;
 pub(crate) use row::{Batch, Content, Fate, Lane, Query, Row, Settlement};

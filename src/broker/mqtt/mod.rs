@@ -20,6 +20,8 @@ mod dialer;
 mod encode;
 mod failure;
 mod flight;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod inbox;
 mod keep_alive;
 mod publish;

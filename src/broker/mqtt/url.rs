@@ -76,7 +76,10 @@ fn read_query(query: &str, settings: &mut MqttSettings, wrong: &mut Vec<String>)
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         if names.contains(&name) {
-            wrong.push(format!("the URL sets {name:?} more than once"));
+            let words = format!("the URL sets {name:?} more than once");
+            if !wrong.contains(&words) {
+                wrong.push(words);
+            }
             continue;
         }
         names.push(name);
