@@ -5,6 +5,7 @@
 mod chance;
 mod lives;
 mod program;
+mod stamps;
 mod waits;
 
 #[path = "../support/clock.rs"]

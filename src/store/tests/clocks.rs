@@ -50,16 +50,23 @@ impl Life {
     fn boot(mut self, before: i64) -> Self {
         self.boot += 1;
         self.uptime = 0;
-        self.device = self.device.reopen();
+        self = self.reopen();
         self.pass(before);
-        self.settle(&Batch { synced: true, ..Batch::default() });
+        self.write_state();
         self
     }
 
     /// Starts the process anew, or another one that stood by; the device stays on.
     fn restart(mut self) -> Self {
+        self = self.reopen();
+        self.write_state();
+        self
+    }
+
+    /// Nothing here depends on what reaches the disk, and the tests are quicker without.
+    fn reopen(mut self) -> Self {
         self.device = self.device.reopen();
-        self.settle(&Batch { synced: true, ..Batch::default() });
+        self.device.sql("PRAGMA synchronous = OFF");
         self
     }
 
@@ -67,6 +74,11 @@ impl Life {
         self.wall += time;
         self.uptime += time;
         self.lived += time;
+    }
+
+    /// A commit that touches the state, as the barrier after a start does.
+    fn write_state(&mut self) {
+        self.settle(&Batch { position: Some(self.newest), ..Batch::default() });
     }
 
     fn settle(&mut self, batch: &Batch) {
@@ -121,15 +133,16 @@ fn random(state: &mut u64) -> u64 {
 
 #[test]
 fn minutes_of_uptime_with_the_clock_at_the_same_second_purge_all_the_same() {
-    let mut life = Life::new();
-    for _ in 0..400 {
+    // The first boot was the quickest: what was sent then looks a few seconds old whenever anybody looks.
+    let mut life = Life::new().boot(10 * SECOND);
+    life.send(300);
+    for _ in 0..200 {
         life.wall = NOW;
         life = life.boot(15 * SECOND);
-        for _ in 0..9 {
-            life.pass(5 * SECOND);
-            life.send(3);
-        }
-        assert!(life.sent.len() < 27 * 90, "{} rows after boot {}", life.sent.len(), life.boot);
+        life.pass(SECOND);
+        life.send(27);
+        life.pass(44 * SECOND);
+        assert!(life.sent.len() < 300 + 27 * 100, "{} rows after boot {}", life.sent.len(), life.boot);
     }
     let (_, oldest) = life.gone.expect("rows were purged");
     assert!(oldest < 90 * MINUTE, "{oldest} ms: 15 s of each minute are known, and 10 minutes are kept");
@@ -164,7 +177,7 @@ fn restarts_of_the_process_alone_lose_no_uptime() {
 
 #[test]
 fn steps_of_decades_at_any_moment_neither_stop_purging_nor_take_what_is_not_sent() {
-    for seed in 1..=6 {
+    for seed in 1..=3 {
         println!("seed {seed}");
         let mut chance = seed;
         let mut life = Life::new().boot(20 * SECOND);
@@ -203,7 +216,7 @@ fn aged(last: i64) -> Life {
     for _ in 0..2 {
         life.pass(RETENTION);
         life.wall = NOW;
-        life.settle(&Batch { synced: true, ..Batch::default() });
+        life.write_state();
         life.count_the_gone();
     }
     life
@@ -217,12 +230,12 @@ fn a_row_that_waited_and_was_sent_only_now_stays_for_the_retention() {
     life.acknowledge((1..=400).filter(|id| *id != 7 && *id != 8));
     life.pass(RETENTION);
     life.wall = NOW;
-    life.settle(&Batch { synced: true, ..Batch::default() });
+    life.write_state();
     retry(&life.device.app, 8).expect("retries");
     life.acknowledge([7, 8].into_iter());
     life.pass(RETENTION);
     life.wall = NOW;
-    life.settle(&Batch { synced: true, ..Batch::default() });
+    life.write_state();
     let sent = life.device.number("SELECT count(*) FROM outbox WHERE status = 'SENT'");
     assert_eq!(sent, 3, "the two and the newest");
     assert_eq!(life.device.number("SELECT count(*) FROM outbox WHERE id = 7 OR id = 8"), 2);
@@ -230,7 +243,8 @@ fn a_row_that_waited_and_was_sent_only_now_stays_for_the_retention() {
 
 #[test]
 fn young_rows_among_old_ones_do_not_keep_them() {
-    for young in [vec![1], vec![100], vec![1, 2, 3, 50, 99, 100, 101, 102], (1..=90).collect()] {
+    let some = vec![1, 2, 3, 50, 99, 100, 101, 102];
+    for young in [vec![1], vec![100], some, (1..=90).collect(), (1..=90).chain(500..=560).collect()] {
         let mut life = Life::new().boot(0);
         life.device.put_many(1_000);
         life.newest = 1_000;
@@ -240,8 +254,19 @@ fn young_rows_among_old_ones_do_not_keep_them() {
         for _ in 0..5 {
             life.settle(&Batch::default());
         }
-        let left = life.device.number("SELECT count(*) FROM outbox");
-        assert_eq!(left, young.len() as i64 + 1, "{young:?} and the newest");
+        assert_eq!(
+            life.device.number("SELECT count(*) FROM outbox"),
+            young.len() as i64 + 1,
+            "{young:?} and the newest"
+        );
+
+        // They go themselves when they are old, if they are worth a bite.
+        for _ in 0..2 {
+            life.pass(RETENTION);
+            life.settle(&Batch::default());
+        }
+        let left = if young.len() < 100 { young.len() as i64 } else { 0 };
+        assert_eq!(life.device.number("SELECT count(*) FROM outbox"), left + 1, "{young:?} and the newest");
     }
 }
 
@@ -252,7 +277,7 @@ fn what_stands_in_the_state_may_be_anything() {
             let mut life = aged(500);
             assert_eq!(life.sent.len(), 1, "the newest is left");
             life.device.sql(&format!("UPDATE outbox_state SET {column} = {value}"));
-            for _ in 0..120 {
+            for _ in 0..60 {
                 life.pass(MINUTE);
                 life.wall = NOW;
                 life.send(20);
@@ -264,15 +289,15 @@ fn what_stands_in_the_state_may_be_anything() {
 
 #[test]
 fn extreme_stamps_and_clocks_are_old_or_young_and_nothing_worse() {
-    for wall in [i64::MIN, -1, 0, 1, NOW, i64::MAX] {
-        for stamp in [i64::MIN, -1, 0, 1, NOW, i64::MAX] {
+    for wall in [i64::MIN, 0, NOW, i64::MAX] {
+        for stamp in [i64::MIN, -1, NOW, i64::MAX] {
             for retention in [Duration::ZERO, ms(RETENTION), Duration::MAX] {
                 let mut life = Life::new().boot(0);
                 (life.wall, life.retention) = (wall, retention);
                 life.send(300);
                 life.device.sql(&format!("UPDATE outbox SET status_at = {stamp}, created_at = {stamp}"));
                 for _ in 0..3 {
-                    life.settle(&Batch { synced: true, ..Batch::default() });
+                    life.write_state();
                 }
                 let left = life.device.number("SELECT count(*) FROM outbox");
                 assert!(left == 300 || left == 1, "{left}");
@@ -305,11 +330,11 @@ fn rows_settled_by_hand_go_by_the_wall_clock() {
         for _ in 0..5 {
             life.pass(RETENTION);
             life.wall = NOW + RETENTION - 1;
-            life.settle(&Batch { synced: true, ..Batch::default() });
+            life.write_state();
         }
         assert_eq!(life.device.number("SELECT count(*) FROM outbox"), 300);
         life.wall = NOW + RETENTION;
-        life.settle(&Batch { synced: true, ..Batch::default() });
+        life.write_state();
         assert_eq!(life.device.number("SELECT count(*) FROM outbox"), 1);
     }
 }
