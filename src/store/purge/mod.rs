@@ -1,41 +1,24 @@
 //! Deleting SENT rows when their time is over, in bites that are worth a commit's pages.
 
 mod era;
+mod look;
 
-use std::mem;
 use std::time::Duration;
 
 use log::debug;
-use rusqlite::{ErrorCode, Transaction, params};
+use rusqlite::{ErrorCode, Transaction};
 
 pub(crate) use era::{Era, Uptime};
+use look::{Young, is_young, look};
 
 use super::{Fate, Settlement};
 use crate::Error;
 
 /// Fewest rows that are deleted at once: a row alone would cost the page that 15 others stand in as well.
 const BITE: i64 = 100;
-/// Most rows that are deleted in one transaction.
-const MOST: usize = 500;
-/// Most rows that are looked at in one transaction.
-const LOOK: usize = 2_000;
-
 /// Most young rows that a bite passes over to come to old ones behind them: rows that were sent long after their
 /// neighbours.
 const STRAGGLERS: i64 = 100;
-
-/// 0: stays, 1: SENT but young, 2: may go. Young is what neither clock says is old. To the wall clock that is what was
-/// sent before `?3`, and what comes from the future, for that tells of a clock that was set back: nobody can say how
-/// old it is. By uptime it is what was sent in none of the two latest eras; a row that bears none goes by the wall
-/// clock alone.
-const SCAN: &str = "
-    SELECT id, CASE WHEN status IS NOT 'SENT' THEN 0
-                    WHEN status_at > ?3 AND status_at <= ?4
-                     AND (filler IS NULL OR filler = '...' OR filler = ?5 OR filler = ?6) THEN 1
-                    ELSE 2 END
-    FROM main.outbox
-    WHERE id > ?1 AND id <= ?2 AND id < (SELECT max(id) FROM main.outbox)
-    ORDER BY id LIMIT ?7";
 
 /// What may be deleted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,15 +29,6 @@ pub(crate) struct Purge {
     pub upto: i64,
     /// Now, by the clock that nobody sets.
     pub uptime: Uptime,
-}
-
-/// What makes a row young.
-struct Young {
-    /// Sent later than that, and not later than now, in Unix milliseconds.
-    after: i64,
-    now: i64,
-    /// Sent in one of these eras.
-    eras: [String; 2],
 }
 
 /// Where purging goes on. In memory only: after a start everything is looked at again, by and by.
@@ -69,19 +43,6 @@ pub(super) struct Cursor {
     sweep: Option<i64>,
     /// The latest uptime that it was told.
     now: Duration,
-}
-
-/// What a look at some rows found.
-struct Look {
-    may_go: Vec<i64>,
-    /// Young rows up to `upto`.
-    young: i64,
-    /// The first row that is SENT, old or young.
-    first_sent: Option<i64>,
-    /// All rows up to here were looked at, and none behind it may go yet.
-    upto: i64,
-    /// Whether it ended because it had seen enough, not because there was no more.
-    full: bool,
 }
 
 impl Cursor {
@@ -129,7 +90,7 @@ impl Cursor {
         if upto < near || is_young(tx, near, young)? && is_young(tx, far, young)? {
             return Ok(0);
         }
-        let look = look(tx, self.front, upto, young, STRAGGLERS)?;
+        let look = look(tx, self.front, upto, young, Some(STRAGGLERS))?;
         match look.first_sent {
             Some(first) if look.may_go.len() < BITE as usize && !look.full => {
                 self.front = first - 1;
@@ -145,54 +106,11 @@ impl Cursor {
 
     /// Rows behind the front were sent at any time: young ones are passed over, and come back with the next sweep.
     fn go_over_again(&mut self, tx: &Transaction<'_>, from: i64, young: &Young) -> Result<usize, Error> {
-        let look = look(tx, from, self.front, young, i64::MAX)?;
+        let look = look(tx, from, self.front, young, None)?;
         self.fell_behind(look.young);
         self.sweep = look.full.then_some(look.upto);
         delete(tx, &look.may_go)
     }
-}
-
-fn is_young(tx: &Transaction<'_>, id: i64, young: &Young) -> Result<bool, Error> {
-    Ok(look(tx, id - 1, id, young, i64::MAX)?.young > 0)
-}
-
-/// Looks at the rows behind `after`, in order. More than `stragglers` young ones in a row end it, and count as not
-/// looked at; so do those at the end, unless they may be stragglers too.
-fn look(tx: &Transaction<'_>, after: i64, upto: i64, young: &Young, stragglers: i64) -> Result<Look, Error> {
-    let mut statement = tx.prepare_cached(SCAN)?;
-    let [era, era_before] = &young.eras;
-    let mut rows = statement.query(params![after, upto, young.after, young.now, era, era_before, LOOK as i64])?;
-    let mut look = Look { may_go: Vec::new(), young: 0, first_sent: None, upto: after, full: false };
-    let (mut seen, mut last, mut in_a_row) = (0, after, 0);
-    while let Some(row) = rows.next()? {
-        let (id, age): (i64, i64) = (row.get(0)?, row.get(1)?);
-        if age != 0 {
-            look.first_sent.get_or_insert(id);
-        }
-        match age {
-            1 => in_a_row += 1,
-            2 => look.may_go.push(id),
-            _ => (),
-        }
-        if in_a_row > stragglers {
-            return Ok(look);
-        }
-        if age == 2 {
-            look.young += mem::take(&mut in_a_row);
-        }
-        if in_a_row == 0 {
-            look.upto = id;
-        }
-        (seen, last) = (seen + 1, id);
-        if seen == LOOK || look.may_go.len() == MOST {
-            look.full = true;
-            break;
-        }
-    }
-    if look.full || stragglers == i64::MAX {
-        (look.upto, look.young) = (last, look.young + in_a_row);
-    }
-    Ok(look)
 }
 
 fn delete(tx: &Transaction<'_>, ids: &[i64]) -> Result<usize, Error> {
