@@ -6,6 +6,7 @@
 mod dispatcher;
 mod expiry;
 mod flushes;
+mod health;
 mod lock;
 mod run;
 mod shared;

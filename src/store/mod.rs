@@ -44,13 +44,16 @@ pub(crate) struct Store {
     purge: purge::Cursor,
     /// Settlements before purging is tried again, after it failed.
     purge_rests: u32,
+    /// Whether a sync failed since the log last began anew.
+    log_is_doubtful: bool,
 }
 
 impl Store {
     /// Takes over a connection to a [prepared](prepare) database.
     pub fn new(conn: Connection) -> Result<Self, Error> {
         configure(&conn, Role::Forwarder)?;
-        let mut store = Store { conn, data_version: 0, purge: purge::Cursor::default(), purge_rests: 0 };
+        let mut store =
+            Store { conn, data_version: 0, purge: purge::Cursor::default(), purge_rests: 0, log_is_doubtful: false };
         store.changed()?;
         Ok(store)
     }
