@@ -1,7 +1,7 @@
 //! The database's files are deleted, moved or replaced under a running program.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use edge_outbox::{Error, Message, Outbox, Role, Storage};
@@ -23,10 +23,10 @@ fn try_enqueue(outbox: &Outbox) -> Result<(), Error> {
 
 /// Waits until the outbox knows, and takes no more.
 #[track_caller]
-fn wait_until_refused(outbox: &Outbox, path: &PathBuf) {
+fn wait_until_refused(outbox: &Outbox, path: &Path) {
     wait_for_status(outbox, "replaced", |status| matches!(status.storage, Storage::Replaced(_)));
     match try_enqueue(outbox) {
-        Err(Error::Replaced { path: named }) => assert_eq!(named, path.canonicalize().unwrap_or(path.clone())),
+        Err(Error::Replaced { path: named }) => assert_eq!(named, path.canonicalize().unwrap_or(path.to_owned())),
         other => panic!("{other:?}"),
     }
 }
