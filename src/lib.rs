@@ -152,8 +152,10 @@
 )]
 
 pub mod broker;
+mod disk;
 mod error;
 mod forwarder;
+mod full;
 mod gate;
 mod message;
 mod outbox;
@@ -162,6 +164,7 @@ mod status;
 mod store;
 
 pub use error::Error;
+pub use full::{Full, Limit};
 pub use message::{
     DUPLICATE_HEADER, ID_HEADER, MAX_EXPIRY, MAX_HEADER, MAX_HEADERS, MAX_KEY, MAX_TOPIC, Message, MessageId, Payload,
     QoS, RESERVED_HEADERS,

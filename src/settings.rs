@@ -34,6 +34,20 @@ pub struct Settings {
     /// Bytes in flight, 1 to 268,435,455; a larger message goes alone. Keep it small on slow links. Defaults to
     /// 65,536 (64 KiB).
     pub window_bytes: usize,
+    /// Most messages that may be pending, 1 or more: further ones are answered [`Error::Full`] until some are sent.
+    /// Defaults to `None`: as many as the disk takes.
+    pub max_pending: Option<u64>,
+    /// Most bytes that pending messages may have together, 1 or more, as [`Message::size`](crate::Message::size)
+    /// counts them; the table takes some more. Defaults to `None`.
+    pub max_pending_bytes: Option<u64>,
+    /// Bytes of the disk that the outbox leaves to others, 0 to 1 TiB: where less would be free, new messages are
+    /// answered [`Error::Full`]. Defaults to 16,777,216 (16 MiB).
+    pub keep_free: u64,
+    /// Bytes of a file beside the database, `-outbox-reserve`, that hold a place on the disk, 1 MiB to 1 GiB, or 0
+    /// for none. It is given up where the disk is full to the last byte, since to write down that a message was
+    /// sent takes space too, and made again afterwards; in between new messages are answered [`Error::Full`]. What the
+    /// write-ahead log holds before it is moved into the database should fit. Defaults to 4,194,304 (4 MiB).
+    pub reserve: u64,
     /// What may overtake what. Defaults to [`Ordering::PerKey`].
     pub ordering: Ordering,
     /// Refusals "for now" that a message is granted before it is parked as FAILED, 1 to 1,000. An unreachable broker
@@ -80,6 +94,10 @@ impl Default for Settings {
             max_payload: 256 * 1024,
             window: 256,
             window_bytes: 64 * 1024,
+            max_pending: None,
+            max_pending_bytes: None,
+            keep_free: 16 * 1024 * 1024,
+            reserve: 4 * 1024 * 1024,
             ordering: Ordering::PerKey,
             max_attempts: 10,
             retry: Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(300) },
@@ -100,17 +118,23 @@ impl Settings {
     /// # Errors
     /// [`Error::Settings`] with all that is wrong, in words.
     pub fn check(&self) -> Result<(), Error> {
-        const LARGEST_PACKET: usize = 268_435_455;
+        const LARGEST_PACKET: u64 = 268_435_455;
         let mut wrong = Vec::new();
-        let mut number = |name: &str, value: usize, low: usize, high: usize| {
+        let mut number = |name: &str, value: u64, low: u64, high: u64| {
             if value < low || value > high {
                 wrong.push(format!("{name} is {value}; {low} to {high} are allowed"));
             }
         };
-        number("max_payload", self.max_payload, 1, LARGEST_PACKET);
-        number("window", self.window, 1, 10_000);
-        number("window_bytes", self.window_bytes, 1, LARGEST_PACKET);
-        number("max_attempts", self.max_attempts as usize, 1, 1_000);
+        number("max_payload", self.max_payload as u64, 1, LARGEST_PACKET);
+        number("window", self.window as u64, 1, 10_000);
+        number("window_bytes", self.window_bytes as u64, 1, LARGEST_PACKET);
+        number("max_attempts", u64::from(self.max_attempts), 1, 1_000);
+        number("max_pending", self.max_pending.unwrap_or(1), 1, u64::MAX);
+        number("max_pending_bytes", self.max_pending_bytes.unwrap_or(1), 1, u64::MAX);
+        number("keep_free", self.keep_free, 0, 1 << 40);
+        if self.reserve != 0 {
+            number("reserve", self.reserve, 1 << 20, 1 << 30);
+        }
 
         let mut time = |name: &str, value: Duration, low: Duration, high: Duration| {
             if value < low || value > high {

@@ -7,6 +7,7 @@ mod boot;
 mod dispatcher;
 mod expiry;
 mod flushes;
+mod health;
 mod lock;
 mod run;
 mod shared;

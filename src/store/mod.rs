@@ -42,17 +42,26 @@ pub(crate) struct Store {
     conn: Connection,
     data_version: i64,
     purge: purge::Cursor,
-    /// As it was when a commit last asked.
+    /// As it was when a transaction last asked, for settlements that do without purging.
     era: Option<purge::Era>,
     /// Settlements before purging is tried again, after it failed.
     purge_rests: u32,
+    /// Whether a sync failed since the log last began anew.
+    log_is_doubtful: bool,
 }
 
 impl Store {
     /// Takes over a connection to a [prepared](prepare) database.
     pub fn new(conn: Connection) -> Result<Self, Error> {
         configure(&conn, Role::Forwarder)?;
-        let mut store = Store { conn, data_version: 0, purge: purge::Cursor::default(), era: None, purge_rests: 0 };
+        let mut store = Store {
+            conn,
+            data_version: 0,
+            purge: purge::Cursor::default(),
+            era: None,
+            purge_rests: 0,
+            log_is_doubtful: false,
+        };
         store.changed()?;
         Ok(store)
     }

@@ -75,6 +75,8 @@ const MEND: &str = "
 /// What a SENT row bears where no era is known: it goes by the wall clock alone.
 const NO_ERA: &str = "...";
 
+/// Settlements that are written in one transaction where there is little space.
+const PIECE: usize = 16;
 /// Settlements for which a purge that failed is left alone.
 const PURGE_RESTS: u32 = 1_000;
 
@@ -94,8 +96,15 @@ impl Store {
         if !batch.synced {
             return self.write_or_make_room(batch, now_ms, purge);
         }
+        // After a sync that failed the kernel takes what it could not write for written: a later one that succeeds says
+        // nothing about it. What the log holds is written once more, into the database, and the log begun anew.
+        if self.log_is_doubtful {
+            self.empty_log()?;
+            self.log_is_doubtful = false;
+        }
         self.conn.pragma_update(Some("main"), "synchronous", "FULL")?;
         let settled = self.write_or_make_room(batch, now_ms, purge);
+        self.log_is_doubtful |= matches!(settled, Err(Error::Disk(_)));
         if let Err(e) = self.conn.pragma_update(Some("main"), "synchronous", "NORMAL") {
             debug!("commits go on being synced: {e}"); // slower, not wrong
         }
@@ -109,10 +118,7 @@ impl Store {
         self.purge_rests = self.purge_rests.saturating_sub(1);
         let purge = purge.filter(|_| !rests);
         match self.write(batch, now_ms, purge) {
-            Err(Error::DiskFull(_)) => {
-                self.checkpoint_now()?;
-                self.write(batch, now_ms, None)
-            }
+            Err(Error::DiskFull(_)) => self.write_in_pieces(batch, now_ms),
             Err(error) if purge.is_some() && !matches!(error, Error::Busy(_)) => {
                 let settled = self.write(batch, now_ms, None)?;
                 self.purge_rests = PURGE_RESTS;
@@ -120,6 +126,27 @@ impl Store {
                 Ok(settled)
             }
             result => result,
+        }
+    }
+
+    /// With a log that begins anew after each piece, which takes no more space than a piece does. What was written when
+    /// a later piece fails is written again with the next try, and says the same.
+    fn write_in_pieces(&mut self, batch: &Batch, now_ms: i64) -> Result<Settled, Error> {
+        let mut settled = Settled::default();
+        for piece in batch.settlements.chunks(PIECE) {
+            self.let_log_begin_anew();
+            let piece = Batch { settlements: piece.to_vec(), ..Batch::default() };
+            settled.failed.append(&mut self.write(&piece, now_ms, None)?.failed);
+        }
+        self.let_log_begin_anew();
+        let rest = Batch { settlements: Vec::new(), ..batch.clone() };
+        self.write(&rest, now_ms, None)?;
+        Ok(settled)
+    }
+
+    fn let_log_begin_anew(&self) {
+        if let Err(e) = self.checkpoint_now() {
+            debug!("no checkpoint on a full disk: {e}"); // there may be space for a piece all the same
         }
     }
 
@@ -136,6 +163,7 @@ impl Store {
         if let Some(Purge { retention, uptime, .. }) = purge {
             cursor.advance(uptime);
             let now = Era::read(&tx, uptime)?;
+            self.era = Some(now);
             // A page of its own at most once per retention, and only while there is something to purge.
             let write = state || wants && now.is_over(retention);
             era = Some(if write { now.go_on(&tx, uptime, retention)? } else { now });

@@ -357,3 +357,17 @@ fn the_state_is_written_with_what_is_written_anyway_or_once_in_a_retention() {
     }
     assert!(writes <= 600 * SECOND / RETENTION, "{writes}");
 }
+
+/// Where there is no space, or purging fails, settlements are written without.
+#[test]
+fn a_row_bears_its_era_also_where_nothing_can_be_purged() {
+    let mut life = Life::new().boot(0);
+    life.device.put_many(3);
+    life.device.settle(NOW, &[(1, Fate::Sent)]);
+    life = life.restart();
+    life.device.settle(NOW, &[(2, Fate::Sent)]);
+    life = life.reopen();
+    life.device.settle(NOW, &[(3, Fate::Sent)]);
+    let fillers = life.device.text("SELECT group_concat(filler, ' ') FROM (SELECT filler FROM outbox ORDER BY id)");
+    assert_eq!(fillers, "000 000 ...", "the last has not asked yet");
+}
