@@ -34,3 +34,17 @@ impl Boot {
         Uptime { boot: self.number, since_boot }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uptime_goes_on_and_says_the_same_boot_to_whoever_asks() {
+        let first = Boot::present().uptime();
+        let second = Boot::present().uptime();
+        assert!(!first.since_boot.is_zero() && second.since_boot >= first.since_boot);
+        assert_eq!(first.boot, second.boot);
+        assert_eq!(first.boot.is_some(), std::path::Path::new(NAME).exists());
+    }
+}
