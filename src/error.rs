@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::Full;
 use crate::broker::Refusal;
 
 /// What went wrong, and in each variant's documentation what to do about it.
@@ -36,10 +37,27 @@ pub enum Error {
     /// Another connection held the write lock for longer than
     /// [`Settings::busy_timeout`](crate::Settings::busy_timeout). Nothing was written; try again.
     Busy(rusqlite::Error),
+    /// The outbox has as much as it may have, and does not take this message: see [`Full`]. Nothing was written, and
+    /// the transaction can go on without it. Messages that are sent make room.
+    Full(Full),
     /// The disk, or the file system's quota, is full. Nothing was written, and SQLite may have rolled back the whole
-    /// transaction: leave it. Sending goes on for a while and then waits for space, since acknowledgements have to be
-    /// written down too.
+    /// transaction: leave it. What is in the outbox is sent all the same, in the space of the
+    /// [reserve](crate::Settings::reserve).
     DiskFull(rusqlite::Error),
+    /// The disk does not do what SQLite asks of it: an I/O error, a file system that has become read-only, a limit of
+    /// the process on the size of files. SQLite may have rolled back the whole transaction: leave it, and try again
+    /// once the cause is gone.
+    Disk(rusqlite::Error),
+    /// SQLite found the database damaged. Stop the program, keep a copy of the file with its `-wal` and `-shm`, and
+    /// recover what can be read, as the README says.
+    Damaged(rusqlite::Error),
+    /// The database, or the `-wal` or `-shm` beside it, is not the file any more that this outbox opened: it was
+    /// deleted, moved, or another one was put in its place. What would be written now might be lost, or spoil the
+    /// other file, so nothing is. Put it back, or restart the program.
+    Replaced {
+        /// The file that is missing or another.
+        path: PathBuf,
+    },
     /// SQLite has rolled back the whole transaction, after an error of an earlier statement in it (a full disk, an I/O
     /// error, no memory): nothing of it is written, and what is executed on its connection now stands by itself. Leave
     /// it and begin again.
@@ -149,7 +167,17 @@ impl fmt::Display for Error {
             Error::Busy(_) => {
                 f.write_str("another connection kept the database locked; nothing was written, try again")
             }
+            Error::Full(full) => write!(f, "the outbox is full: {full}"),
             Error::DiskFull(_) => f.write_str("no space left for the database; nothing was written"),
+            Error::Disk(_) => f.write_str("the disk does not do what SQLite asks of it"),
+            Error::Damaged(_) => f.write_str(
+                "the database is damaged: stop the program, keep a copy of it, and recover it with the sqlite3 shell's .recover",
+            ),
+            Error::Replaced { path } => write!(
+                f,
+                "{} is not the file any more that was opened, nothing is written: put it back, or restart the program",
+                path.display()
+            ),
             Error::RolledBack => f.write_str(
                 "SQLite rolled back this transaction after an earlier error in it: nothing of it is written, begin again",
             ),
@@ -205,6 +233,8 @@ impl std::error::Error for Error {
             Error::Snapshot(e)
             | Error::Busy(e)
             | Error::DiskFull(e)
+            | Error::Disk(e)
+            | Error::Damaged(e)
             | Error::MaybeCommitted(e)
             | Error::ReadOnly { source: e, .. }
             | Error::CannotOpen { source: e, .. }
@@ -225,10 +255,18 @@ impl From<rusqlite::Error> for Error {
             _ if failure.extended_code == rusqlite::ffi::SQLITE_BUSY_SNAPSHOT => Error::Snapshot(error),
             ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => Error::Busy(error),
             ErrorCode::DiskFull => Error::DiskFull(error),
+            // -shm could not be made as long as it has to be: nothing but a lack of space does that.
+            _ if failure.extended_code == IOERR_SHMSIZE => Error::DiskFull(error),
+            ErrorCode::SystemIoFailure | ErrorCode::ReadOnly | ErrorCode::CannotOpen => Error::Disk(error),
+            ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => Error::Damaged(error),
             _ => Error::Sqlite(error),
         }
     }
 }
+
+/// [SQLITE_IOERR_SHMSIZE](https://www.sqlite.org/rescode.html#ioerr_shmsize), which the bindings for a system's SQLite
+/// do not name.
+const IOERR_SHMSIZE: i32 = 4874;
 
 impl From<r2d2::Error> for Error {
     fn from(error: r2d2::Error) -> Self {

@@ -196,8 +196,8 @@ fn take_value(bytes: &mut &[u8]) -> Option<Cell> {
         0 => return None, // as it should be
         1 => Cell::Null,
         2 => Cell::Integer(number(bytes)),
-        3 => Cell::Integer(take(bytes, 1).first().map_or(0, |byte| i64::from(byte.cast_signed()))),
-        4 => Cell::Real(f64::from_bits(number(bytes).cast_unsigned())),
+        3 => Cell::Integer(take(bytes, 1).first().map_or(0, |byte| i64::from(i8::from_le_bytes([*byte])))),
+        4 => Cell::Real(f64::from_bits(number(bytes) as u64)),
         5 => {
             let length = length(bytes);
             Cell::Text(take(bytes, length).to_vec())

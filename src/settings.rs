@@ -34,6 +34,20 @@ pub struct Settings {
     /// Bytes in flight, 1 to 268,435,455; a larger message goes alone. Keep it small on slow links. Defaults to
     /// 65,536 (64 KiB).
     pub window_bytes: usize,
+    /// Most messages that may be pending, 1 or more: further ones are answered [`Error::Full`] until some are sent.
+    /// Defaults to `None`: as many as the disk takes.
+    pub max_pending: Option<u64>,
+    /// Most bytes that pending messages may have together, 1 or more, as [`Message::size`](crate::Message::size)
+    /// counts them; the table takes some more. Defaults to `None`.
+    pub max_pending_bytes: Option<u64>,
+    /// Bytes of the disk that the outbox leaves to others, 0 to 1 TiB: where less would be free, new messages are
+    /// answered [`Error::Full`]. Defaults to 16,777,216 (16 MiB).
+    pub keep_free: u64,
+    /// Bytes of a file beside the database, `-outbox-reserve`, that hold a place on the disk, 1 MiB to 1 GiB, or 0
+    /// for none. It is given up where the disk is full to the last byte, since to write down that a message was
+    /// sent takes space too, and made again afterwards; in between new messages are answered [`Error::Full`]. What the
+    /// write-ahead log holds before it is moved into the database should fit. Defaults to 4,194,304 (4 MiB).
+    pub reserve: u64,
     /// What may overtake what. Defaults to [`Ordering::PerKey`].
     pub ordering: Ordering,
     /// Refusals "for now" that a message is granted before it is parked as FAILED, 1 to 1,000. An unreachable broker
@@ -55,8 +69,11 @@ pub struct Settings {
     /// settled together in one transaction. Shorter wears the card more. Defaults to 1 s.
     #[serde(with = "humantime_serde")]
     pub settle_after: Duration,
-    /// How long a sent message stays in the table at least, by the wall clock. 0 deletes it at the next purge. Purging
-    /// rides along with later settlements, 100 rows or more at a time. Defaults to 1 h.
+    /// How long a sent message stays in the table at least, by the wall clock or by the time that the device is on,
+    /// whichever says first that it is over (a stamp from the future is over at once). By the second it is over after
+    /// twice as long at the latest, so that a device whose clock is never set purges too; after a reboot only the time
+    /// up to the first commit is known to have passed. 0 deletes it at the next purge. Purging rides along with later
+    /// settlements, 100 rows or more at a time. Defaults to 1 h.
     #[serde(with = "humantime_serde")]
     pub retention: Duration,
     /// How often the forwarder looks whether another connection or process has committed, 1 ms to 1 min. Commits
@@ -77,6 +94,10 @@ impl Default for Settings {
             max_payload: 256 * 1024,
             window: 256,
             window_bytes: 64 * 1024,
+            max_pending: None,
+            max_pending_bytes: None,
+            keep_free: 16 * 1024 * 1024,
+            reserve: 4 * 1024 * 1024,
             ordering: Ordering::PerKey,
             max_attempts: 10,
             retry: Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(300) },
@@ -97,17 +118,23 @@ impl Settings {
     /// # Errors
     /// [`Error::Settings`] with all that is wrong, in words.
     pub fn check(&self) -> Result<(), Error> {
-        const LARGEST_PACKET: usize = 268_435_455;
+        const LARGEST_PACKET: u64 = 268_435_455;
         let mut wrong = Vec::new();
-        let mut number = |name: &str, value: usize, low: usize, high: usize| {
+        let mut number = |name: &str, value: u64, low: u64, high: u64| {
             if value < low || value > high {
                 wrong.push(format!("{name} is {value}; {low} to {high} are allowed"));
             }
         };
-        number("max_payload", self.max_payload, 1, LARGEST_PACKET);
-        number("window", self.window, 1, 10_000);
-        number("window_bytes", self.window_bytes, 1, LARGEST_PACKET);
-        number("max_attempts", self.max_attempts as usize, 1, 1_000);
+        number("max_payload", self.max_payload as u64, 1, LARGEST_PACKET);
+        number("window", self.window as u64, 1, 10_000);
+        number("window_bytes", self.window_bytes as u64, 1, LARGEST_PACKET);
+        number("max_attempts", u64::from(self.max_attempts), 1, 1_000);
+        number("max_pending", self.max_pending.unwrap_or(1), 1, u64::MAX);
+        number("max_pending_bytes", self.max_pending_bytes.unwrap_or(1), 1, u64::MAX);
+        number("keep_free", self.keep_free, 0, 1 << 40);
+        if self.reserve != 0 {
+            number("reserve", self.reserve, 1 << 20, 1 << 30);
+        }
 
         let mut time = |name: &str, value: Duration, low: Duration, high: Duration| {
             if value < low || value > high {
@@ -196,6 +223,8 @@ mod tests {
     fn of_any_settings_every_mistake_is_told_and_nothing_else() {
         let (ms, second, hour) = (Duration::from_millis(1), Duration::from_secs(1), Duration::from_secs(3600));
         let (day, century) = (hour * 24, hour * 24 * 36_525);
+        let reserves =
+            [(0, true), (1 << 20, true), (1 << 30, true), (1, false), ((1 << 30) + 1, false), (u64::MAX, false)];
         let attempts = [(1, true), (1_000, true), (0, false), (1_001, false), (u32::MAX, false)];
         for seed in 0..20_000 {
             let (mut seed, mut wrong) = (seed, 0);
@@ -211,6 +240,14 @@ mod tests {
                 max_payload: pick(&numbers(268_435_455), seed, wrong),
                 window: pick(&numbers(10_000), seed, wrong),
                 window_bytes: pick(&numbers(268_435_455), seed, wrong),
+                max_pending: pick(
+                    &[(None, true), (Some(1), true), (Some(u64::MAX), true), (Some(0), false)],
+                    seed,
+                    wrong,
+                ),
+                max_pending_bytes: pick(&[(None, true), (Some(u64::MAX), true), (Some(0), false)], seed, wrong),
+                keep_free: pick(&[(0, true), (1 << 40, true), ((1 << 40) + 1, false), (u64::MAX, false)], seed, wrong),
+                reserve: pick(&reserves, seed, wrong),
                 ordering: Ordering::Strict,
                 max_attempts: pick(&attempts, seed, wrong),
                 retry,

@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use rusqlite::ErrorCode;
-
 use crate::{Error, Message, MessageId};
 
 /// How the forwarder stands, from [`Outbox::status`](crate::Outbox::status).
@@ -89,10 +87,12 @@ pub enum Storage {
     Ok,
     /// Another connection keeps it locked.
     Busy,
-    /// There is no space left.
+    /// There is no space left, or less than the outbox is to leave to others: it takes no new messages.
     Full,
     /// SQLite found it damaged: stop the program, keep a copy, and recover it with the shell's `.recover`.
     Damaged(String),
+    /// It was deleted, moved or replaced, or its `-wal` or `-shm` was: see [`Error::Replaced`].
+    Replaced(String),
     /// It answers with another error; tried again by itself.
     Failing(String),
 }
@@ -102,12 +102,9 @@ impl Storage {
         let words = || crate::error::chain(error);
         match error {
             Error::Busy(_) => Storage::Busy,
-            Error::DiskFull(_) => Storage::Full,
-            Error::Sqlite(e)
-                if matches!(e.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)) =>
-            {
-                Storage::Damaged(words())
-            }
+            Error::DiskFull(_) | Error::Full(_) => Storage::Full,
+            Error::Damaged(_) => Storage::Damaged(words()),
+            Error::Replaced { .. } => Storage::Replaced(words()),
             _ => Storage::Failing(words()),
         }
     }

@@ -17,7 +17,7 @@ pub use self::in_process::InProcess;
 use self::mailbox::{Event, Mailbox, Outcome, Ticket};
 use crate::message::{Message, MessageId};
 
-#[cfg(all(feature = "mqtt", any(test, fuzzing)))]
+#[cfg(all(any(test, fuzzing), feature = "tls"))]
 pub(crate) use self::mqtt::fuzzing as mqtt_fuzzing;
 #[cfg(feature = "mqtt")]
 pub use self::mqtt::{LastWill, Mqtt, MqttSettings, Protocol, TlsSettings};

@@ -7,25 +7,28 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
+use super::boot::Boot;
 use super::dispatcher::{Action, Dice, Dispatcher, Ending, Rules, Session};
 use super::expiry;
 use super::flushes::Flushes;
+use super::health::{Health, Work};
 use super::shared::{Progress, Shared};
 use super::{Command, Event, Outcome, Ticket};
 use crate::Error;
 use crate::broker::{Broker, Delivery, Down, Link, Receipt, Refusal, Verdict};
+use crate::disk::{Disk, Part};
 use crate::error::chain;
 use crate::gate::{Gate, Who};
 use crate::settings::Settings;
-use crate::status::{ClosedTopic, FailedMessage, LinkState, Role, Storage};
+use crate::status::{ClosedTopic, FailedMessage, LinkState, Role};
 use crate::store::{Batch, Content, Fate, Purge, Query, Settlement, Store, now_ms};
 
 /// Deliveries that are handed to the adapter together.
 const HAND_OVER: usize = 64;
 /// How long the forwarder waits for the write lock at a time, before it goes on listening.
 const PATIENCE: Duration = Duration::from_millis(50);
-/// How often at most the length of the log is looked at.
-const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
+/// How often at most the length of the log and the space on the disk are looked at.
+const TEND_EVERY: Duration = Duration::from_secs(1);
 /// How often an adapter is asked again that did not take everything.
 const LEFT_OVER: Duration = Duration::from_millis(20);
 
@@ -36,6 +39,7 @@ pub(crate) type OnFailed = Box<dyn Fn(&FailedMessage) + Send>;
 pub(crate) struct Parts {
     pub broker: Box<dyn Broker>,
     pub store: Store,
+    pub disk: Arc<Disk>,
     pub settings: Settings,
     pub shared: Arc<Shared>,
     pub woken: Receiver<()>,
@@ -56,6 +60,7 @@ pub(crate) struct Run<'p> {
     parts: &'p mut Parts,
     dispatcher: Dispatcher,
     begun: Instant,
+    boot: Boot,
     events: Vec<Event>,
     /// Messages of rows that were read ahead.
     contents: BTreeMap<i64, Content>,
@@ -64,14 +69,15 @@ pub(crate) struct Run<'p> {
     /// Callers that wait until everything up to a row is settled.
     flushes: Flushes,
     next_poll: Instant,
-    next_checkpoint: Instant,
+    next_tending: Instant,
     outage: Outage,
     sent: u64,
-    storage: Storage,
-    /// Whether what `storage` says is what the last look for commits met.
-    poll_failed: bool,
+    health: Health,
     /// Reading failed this often in a row.
     read_failures: u32,
+    /// Somebody deleted the `-wal`, and what it held stands in the database: this connection cannot be used any more,
+    /// nor can those of the application.
+    log_is_saved: bool,
 }
 
 impl<'p> Run<'p> {
@@ -89,22 +95,23 @@ impl<'p> Run<'p> {
         Ok(Run {
             dispatcher,
             begun: now,
+            boot: Boot::present(),
             events: Vec::new(),
             contents: BTreeMap::new(),
             queue: VecDeque::new(),
             flushes: Flushes::default(),
             next_poll: now,
-            next_checkpoint: now + CHECKPOINT_EVERY,
+            next_tending: now + TEND_EVERY,
             outage: Outage { why: "not connected yet".to_owned(), since: now, told: None },
             sent: 0,
-            storage: Storage::Ok,
-            poll_failed: false,
+            health: Health::new(parts.disk.clone()),
             read_failures: 0,
+            log_is_saved: false,
             parts,
         })
     }
 
-    /// Until it is told to stop. `flushes`: callers that wait already.
+    /// Until it is told to stop, or can go on no more. `flushes`: callers that wait already.
     pub fn run(mut self, flushes: Flushes) {
         self.flushes = flushes;
         self.park_misplaced();
@@ -113,6 +120,10 @@ impl<'p> Run<'p> {
             if sending == 0 {
                 self.receive();
                 self.look_for_commits();
+                if self.log_is_saved {
+                    self.parts.broker.disconnect(Instant::now());
+                    break;
+                }
             }
             match self.dispatcher.next(self.begun.elapsed()) {
                 Action::Send { ticket, possible_duplicate } => {
@@ -146,6 +157,9 @@ impl<'p> Run<'p> {
                 }
             }
         }
+        if !self.log_is_saved && self.health.look_at_files() == Some(Part::Log) {
+            self.save_log();
+        }
         if !self.dispatcher.is_settled() {
             log::warn!("not all acknowledgements could be written down: the next start sends those messages again");
         }
@@ -163,7 +177,9 @@ impl<'p> Run<'p> {
         });
         match parked {
             Ok(settled) => settled.failed.into_iter().for_each(|id| self.tell_failed(id)),
-            Err(error) => self.trouble(&error),
+            Err(error) => {
+                self.health.trouble(Work::Write, &error);
+            }
         }
     }
 
@@ -207,7 +223,7 @@ impl<'p> Run<'p> {
                     self.flushes.push(newest, flush);
                 }
                 // The caller's end is told by the drop, and looks at the reason itself.
-                Err(error) => self.trouble(&error),
+                Err(error) => drop(self.health.trouble(Work::Read, &error)),
             },
         }
     }
@@ -268,24 +284,36 @@ impl<'p> Run<'p> {
         self.next_poll = now + self.parts.settings.poll_interval;
         match self.parts.store.changed() {
             Ok(moved) => {
-                if std::mem::take(&mut self.poll_failed) {
-                    self.storage = Storage::Ok;
-                }
+                self.health.went_well(Work::Look);
                 if told || moved {
                     self.dispatcher.committed();
                 }
             }
+            Err(error) => drop(self.health.trouble(Work::Look, &error)),
+        }
+        let lost = self.health.look_at_files();
+        if now >= self.next_tending {
+            self.next_tending = now + TEND_EVERY;
+            match lost {
+                None => self.health.tend(&self.parts.store, self.dispatcher.is_idle()),
+                Some(Part::Log) => self.log_is_saved = self.save_log(),
+                Some(Part::Database | Part::SharedMemory) => {}
+            }
+        }
+    }
+
+    /// The log was deleted: what is committed and stands in no other file is moved into the database, as long as this
+    /// process has the log open. Whoever opens the database next begins another log, of which this connection would
+    /// know nothing: it is not used any more then. Whether that is done.
+    fn save_log(&self) -> bool {
+        let saved = self.parts.store.empty_log();
+        match &saved {
+            Ok(()) => log::warn!("the log was deleted: all that was committed has been moved into the database"),
             Err(error) => {
-                self.poll_failed = true;
-                self.trouble(&error);
+                log::error!("the log was deleted, and cannot be moved into the database yet: {}", chain(error))
             }
         }
-        if now >= self.next_checkpoint {
-            self.next_checkpoint = now + CHECKPOINT_EVERY;
-            if let Err(error) = self.parts.store.checkpoint() {
-                log::debug!("no checkpoint this time: {error}");
-            }
-        }
+        saved.is_ok()
     }
 
     fn read(&mut self, query: &Query) {
@@ -305,12 +333,10 @@ impl<'p> Run<'p> {
         match done {
             Ok(()) => {
                 self.read_failures = 0;
-                if self.storage != Storage::Ok && self.storage != Storage::Full {
-                    self.storage = Storage::Ok;
-                }
+                self.health.went_well(Work::Read);
             }
             Err(error) => {
-                self.trouble(&error);
+                self.health.trouble(Work::Read, &error);
                 self.read_failures = self.read_failures.saturating_add(1);
                 self.wait(Some(Instant::now() + Duration::from_millis(50 << self.read_failures.min(6))));
             }
@@ -363,7 +389,7 @@ impl<'p> Run<'p> {
             Ok(Some(Content::Spoiled(reason))) => self.park(ticket, reason),
             Ok(None) => self.dispatcher.vanished(ticket),
             Err(error) => {
-                self.trouble(&error);
+                self.health.trouble(Work::Read, &error);
                 self.dispatcher.settled(ticket, Outcome::NotDelivered);
             }
         }
@@ -380,14 +406,24 @@ impl<'p> Run<'p> {
     }
 
     fn write(&mut self, batch: Batch) {
-        let purge = Purge { retention: self.parts.settings.retention, upto: self.dispatcher.position() };
-        let written = match self.parts.gate.wait(Who::Forwarder, PATIENCE) {
-            Ok(_turn) => self.parts.store.settle(&batch, now_ms(), Some(purge)),
-            Err(_) => Err(Error::Busy(crate::store::busy())),
-        };
+        let (retention, upto) = (self.parts.settings.retention, self.dispatcher.position());
+        let purge = Purge { retention, upto, uptime: self.boot.uptime() };
+        let written = self.health.may_write().and_then(|()| {
+            let turn = self.parts.gate.wait(Who::Forwarder, PATIENCE);
+            let _turn = turn.map_err(|_| Error::Busy(crate::store::busy()))?;
+            match self.parts.store.settle(&batch, now_ms(), Some(purge)) {
+                Err(error) if self.health.trouble(Work::Write, &error) => {
+                    // What was gained is for the database, which the log may have made longer: then the log begins anew
+                    // in the space that it has.
+                    self.parts.store.checkpoint_now()?;
+                    self.parts.store.settle(&batch, now_ms(), None)
+                }
+                written => written,
+            }
+        });
         match written {
             Ok(settled) => {
-                self.storage = Storage::Ok;
+                self.health.went_well(Work::Write);
                 self.sent += batch.settlements.iter().filter(|s| s.fate == Fate::Sent).count() as u64;
                 self.dispatcher.written(&batch);
                 settled.failed.into_iter().for_each(|id| self.tell_failed(id));
@@ -398,7 +434,7 @@ impl<'p> Run<'p> {
                 }
             }
             Err(error) => {
-                self.trouble(&error);
+                self.health.trouble(Work::Write, &error);
                 self.dispatcher.not_written(batch, matches!(error, Error::Busy(_)));
             }
         }
@@ -445,14 +481,6 @@ impl<'p> Run<'p> {
         }
     }
 
-    fn trouble(&mut self, error: &Error) {
-        let storage = Storage::of(error);
-        if self.storage != storage && storage != Storage::Busy {
-            log::warn!("{}", chain(error));
-        }
-        self.storage = storage;
-    }
-
     fn publish(&self, role: Role) {
         let dispatcher = &self.dispatcher;
         self.parts.shared.update(|view| {
@@ -464,7 +492,7 @@ impl<'p> Run<'p> {
                 tell_closed(&view.closed_topics, &closed);
                 view.closed_topics = closed;
             }
-            view.storage.clone_from(&self.storage);
+            view.storage = self.health.storage();
             view.progress = Some(Progress {
                 cursor: dispatcher.cursor(),
                 position: dispatcher.position(),

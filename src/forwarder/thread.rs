@@ -1,6 +1,7 @@
 //! The forwarder's thread: waits until it is the only one, then runs.
 
 use std::any::Any;
+use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::thread;
@@ -113,6 +114,9 @@ fn stand_by(database: &std::path::Path, parts: &mut Parts) -> Option<(ForwarderL
                         told.clone_from(&why);
                     }
                     parts.shared.update(|view| view.storage = Storage::Failing(why));
+                    if is_lack_of_space(&error) {
+                        parts.disk.give_up_reserve();
+                    }
                 }
             }
         }
@@ -136,6 +140,9 @@ fn forward(parts: &mut Parts, mut standing: Standing) {
         match Run::new(parts, standing.paused) {
             Ok(run) => return run.run(standing.flushes),
             Err(error) => {
+                if matches!(error, Error::DiskFull(_)) {
+                    parts.disk.give_up_reserve();
+                }
                 let why = chain(&error);
                 if told != why {
                     log::warn!("cannot begin to forward: {why}");
@@ -147,6 +154,10 @@ fn forward(parts: &mut Parts, mut standing: Standing) {
         let _ = parts.woken.recv_deadline(Instant::now() + TAKE_OVER_EVERY);
         standing.listen(parts);
     }
+}
+
+fn is_lack_of_space(error: &Error) -> bool {
+    matches!(error, Error::Io { source, .. } if source.kind() == ErrorKind::StorageFull)
 }
 
 fn said(panic: &(dyn Any + Send)) -> String {

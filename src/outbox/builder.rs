@@ -1,7 +1,7 @@
 //! Opening an outbox.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use r2d2::Pool;
 use r2d2_sqlite::SqliteConnectionManager;
@@ -10,6 +10,7 @@ use scheduled_thread_pool::ScheduledThreadPool;
 
 use super::{Inner, Outbox};
 use crate::broker::Broker;
+use crate::disk::{self, Disk};
 use crate::forwarder::{Mailbox, OnFailed, Parts, Shared, start};
 use crate::gate::Gate;
 use crate::status::{FailedMessage, Role};
@@ -92,10 +93,13 @@ impl Builder {
     pub fn open(self) -> Result<Outbox, Error> {
         self.settings.check()?;
         let on_connect = self.on_connect.unwrap_or_else(|| Arc::new(|_| Ok(())));
-        // On a plain connection first: a pool flattens errors, and takes its whole timeout to say them.
-        let mut connection = store::connect(&self.path)?;
-        on_connect(&mut connection)?;
-        store::prepare(&mut connection, &self.path, self.settings.busy_timeout)?;
+        let connection = match connect(&self.path, &self.settings, &on_connect) {
+            // -shm has to be made, and there is no space for it, nor perhaps for a folder's entry.
+            Err(_) if disk::is_full(&self.path) && disk::give_up_reserve(&self.path) => {
+                connect(&self.path, &self.settings, &on_connect)?
+            }
+            connected => connected?,
+        };
         let path = connection.path().map(PathBuf::from).ok_or_else(|| Error::Invalid {
             field: "path of the database",
             why: "is not UTF-8, in which SQLite tells a transaction's file by name: rename it".to_owned(),
@@ -105,24 +109,44 @@ impl Builder {
             None => pool(&path, &self.settings, on_connect.clone()),
         };
 
+        let disk = Arc::new(Disk::of(&path, &self.settings)?);
+        if !disk.make_reserve(1)? {
+            log::warn!("no space for a reserve beside {}: no new messages are taken", path.display());
+        }
         let (mailbox, woken) = Mailbox::new();
         let role = if self.broker.is_some() { Role::Standby } else { Role::Writer };
         let shared = Arc::new(Shared::new(mailbox, role));
         let gate = Arc::new(Gate::default());
         let check = self.broker.as_ref().and_then(|broker| broker.check());
-        let ended = match self.broker {
-            None => None,
+        let (ended, anchor) = match self.broker {
+            None => (None, Some(Mutex::new(connection))),
             Some(broker) => {
                 let store = Store::new(connection)?;
                 let (settings, on_failed) = (self.settings.clone(), self.on_failed);
-                let parts =
-                    Parts { broker, store, settings, shared: shared.clone(), woken, gate: gate.clone(), on_failed };
-                Some(start(path.clone(), parts)?)
+                let parts = Parts {
+                    broker,
+                    store,
+                    disk: disk.clone(),
+                    settings,
+                    shared: shared.clone(),
+                    woken,
+                    gate: gate.clone(),
+                    on_failed,
+                };
+                (Some(start(path.clone(), parts)?), None)
             }
         };
-        let inner = Inner { path, settings: self.settings, pool, gate, shared, check, ended };
+        let inner = Inner { path, settings: self.settings, pool, gate, shared, disk, check, ended, _anchor: anchor };
         Ok(Outbox { inner: Arc::new(inner) })
     }
+}
+
+/// On a plain connection: a pool flattens errors, and takes its whole timeout to say them.
+fn connect(path: &Path, settings: &Settings, on_connect: &OnConnect) -> Result<Connection, Error> {
+    let mut connection = store::connect(path)?;
+    on_connect(&mut connection)?;
+    store::prepare(&mut connection, path, settings.busy_timeout)?;
+    Ok(connection)
 }
 
 fn pool(path: &Path, settings: &Settings, on_connect: OnConnect) -> Pool<SqliteConnectionManager> {

@@ -5,17 +5,18 @@ mod messages;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError, at, bounded, never, select};
 use r2d2::{Pool, PooledConnection};
 use r2d2_sqlite::SqliteConnectionManager;
-use rusqlite::{ErrorCode, Transaction, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
 pub use builder::Builder;
 
 use crate::broker::{Broker, Check};
+use crate::disk::Disk;
 use crate::forwarder::{Command, Event, Flush, Shared};
 use crate::gate::{Gate, NoTurn, Who};
 use crate::status::Status;
@@ -47,9 +48,12 @@ struct Inner {
     pool: Pool<SqliteConnectionManager>,
     gate: Arc<Gate>,
     shared: Arc<Shared>,
+    disk: Arc<Disk>,
     check: Option<Check>,
     /// Disconnected when the forwarder's thread has come to its end; none where there is no forwarder.
     ended: Option<Receiver<()>>,
+    /// Where there is no forwarder: `-wal` and `-shm` are the same files for as long as a connection stands.
+    _anchor: Option<Mutex<Connection>>,
 }
 
 impl Outbox {
@@ -75,13 +79,15 @@ impl Outbox {
     /// that reads first may not be allowed to write any more.
     ///
     /// # Errors
-    /// [`Error::Invalid`] and [`Error::Unacceptable`] for the message; [`Error::Snapshot`], [`Error::Busy`],
-    /// [`Error::DiskFull`], [`Error::RolledBack`], [`Error::Sqlite`], [`Error::OtherDatabase`] for the transaction; [`Error::Panicked`]. The message is then
-    /// not in the transaction. After `Invalid` and `Unacceptable` the transaction can go on; after an error of SQLite's
-    /// own it may be gone as a whole, and answers [`Error::RolledBack`]: leave it.
+    /// [`Error::Invalid`], [`Error::Unacceptable`] and [`Error::Full`] for the message: the transaction can go on
+    /// without it. [`Error::Snapshot`], [`Error::Busy`], [`Error::DiskFull`], [`Error::Disk`], [`Error::Damaged`],
+    /// [`Error::Replaced`], [`Error::RolledBack`], [`Error::OtherDatabase`], [`Error::Sqlite`] for the transaction:
+    /// leave it, since after an error of SQLite's own it may be gone as a whole, and answers [`Error::RolledBack`].
+    /// [`Error::Io`] where the file system does not tell its free space, and [`Error::Panicked`]. In each case but
+    /// `Replaced` the message is not in the transaction.
     pub fn enqueue(&self, transaction: &impl InTransaction, message: &Message) -> Result<MessageId, Error> {
         self.alive()?;
-        let connection: &rusqlite::Connection = transaction;
+        let connection: &Connection = transaction;
         if connection.is_autocommit() {
             return Err(Error::RolledBack);
         }
@@ -92,7 +98,10 @@ impl Outbox {
         if let Some(check) = &self.inner.check {
             check(message).map_err(Error::Unacceptable)?;
         }
-        store::enqueue(connection, message, self.inner.settings.max_payload)
+        self.inner.disk.admit(message.size() as u64)?;
+        let id = store::enqueue(connection, message, self.inner.settings.max_payload)?;
+        self.inner.disk.no_loss_known()?;
+        Ok(id)
     }
 
     /// Runs `work` in an IMMEDIATE transaction, commits it if it answers `Ok`, and wakes the forwarder. With `Err`, or
@@ -267,7 +276,11 @@ fn commit(transaction: Transaction<'_>) -> Result<(), Error> {
         Error::Sqlite(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
             Error::Sqlite(error)
         }
-        Error::Snapshot(error) | Error::DiskFull(error) | Error::Sqlite(error) => Error::MaybeCommitted(error),
+        Error::Snapshot(error)
+        | Error::DiskFull(error)
+        | Error::Disk(error)
+        | Error::Damaged(error)
+        | Error::Sqlite(error) => Error::MaybeCommitted(error),
         other => other,
     })
 }

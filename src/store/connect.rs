@@ -60,6 +60,17 @@ impl Store {
         Ok(self.conn.query_row("PRAGMA main.wal_checkpoint(PASSIVE)", [], |_| Ok(()))?)
     }
 
+    /// Moves it and makes its file empty, which gives its space back.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] where another connection stands in the way.
+    pub fn empty_log(&self) -> Result<(), Error> {
+        match self.conn.query_row("PRAGMA main.wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0))? {
+            0 => Ok(()),
+            _ => Err(Error::Busy(super::busy())),
+        }
+    }
+
     /// Whether anybody else has committed since the last time this was asked.
     pub fn changed(&mut self) -> Result<bool, Error> {
         let version = self.conn.prepare_cached("PRAGMA main.data_version")?.query_row([], |row| row.get(0))?;

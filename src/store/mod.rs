@@ -9,7 +9,7 @@ mod checksum;
 mod connect;
 mod decode;
 mod enqueue;
-#[cfg(any(test, fuzzing))]
+#[cfg(all(any(test, fuzzing), feature = "tls"))]
 pub(crate) mod fuzzing;
 mod purge;
 mod read;
@@ -32,10 +32,10 @@ pub(crate) use admin::{
     retry, retry_all, waiting_count,
 };
 pub(crate) use connect::{Role, configure};
-#[cfg(any(test, fuzzing))]
+#[cfg(all(any(test, fuzzing), feature = "tls"))]
 pub(crate) use decode::headers_to_json;
 pub(crate) use enqueue::enqueue;
-pub(crate) use purge::Purge;
+pub(crate) use purge::{Purge, Uptime};
 pub(crate) use row::{Batch, Content, Fate, Lane, Query, Row, Settlement};
 #[cfg(test)]
 pub(crate) use schema::open;
@@ -46,15 +46,26 @@ pub(crate) struct Store {
     conn: Connection,
     data_version: i64,
     purge: purge::Cursor,
+    /// As it was when a transaction last asked, for settlements that do without purging.
+    era: Option<purge::Era>,
     /// Settlements before purging is tried again, after it failed.
     purge_rests: u32,
+    /// Whether a sync failed since the log last began anew.
+    log_is_doubtful: bool,
 }
 
 impl Store {
     /// Takes over a connection to a [prepared](prepare) database.
     pub fn new(conn: Connection) -> Result<Self, Error> {
         configure(&conn, Role::Forwarder)?;
-        let mut store = Store { conn, data_version: 0, purge: purge::Cursor::default(), purge_rests: 0 };
+        let mut store = Store {
+            conn,
+            data_version: 0,
+            purge: purge::Cursor::default(),
+            era: None,
+            purge_rests: 0,
+            log_is_doubtful: false,
+        };
         store.changed()?;
         Ok(store)
     }

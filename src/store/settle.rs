@@ -3,7 +3,7 @@
 use log::{debug, warn};
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
-use super::purge::Purge;
+use super::purge::{Era, Purge};
 use super::{Batch, Fate, Settlement, Store};
 use crate::Error;
 use crate::broker::MAX_REASON;
@@ -19,7 +19,7 @@ macro_rules! one_more {
 const SENT: &str = concat!(
     "
     UPDATE main.outbox
-    SET status = 'SENT', filler = '...', status_at = ?2, held_by = NULL,
+    SET status = 'SENT', filler = ?3, status_at = ?2, held_by = NULL,
         attempts = ",
     one_more!(),
     "
@@ -80,6 +80,11 @@ const MEND: &str = "
 /// Why a row is parked that could not be written.
 const WRONG_TYPE: &str = "damaged: a value in it has the wrong type";
 
+/// What a SENT row bears where no era is known: it goes by the wall clock alone.
+const NO_ERA: &str = "...";
+
+/// Settlements that are written in one transaction where there is little space.
+const PIECE: usize = 16;
 /// Settlements for which a purge that failed is left alone.
 const PURGE_RESTS: u32 = 1_000;
 
@@ -99,8 +104,15 @@ impl Store {
         if !batch.synced {
             return self.write_or_make_room(batch, now_ms, purge);
         }
+        // After a sync that failed the kernel takes what it could not write for written: a later one that succeeds says
+        // nothing about it. What the log holds is written once more, into the database, and the log begun anew.
+        if self.log_is_doubtful {
+            self.empty_log()?;
+            self.log_is_doubtful = false;
+        }
         self.conn.pragma_update(Some("main"), "synchronous", "FULL")?;
         let settled = self.write_or_make_room(batch, now_ms, purge);
+        self.log_is_doubtful |= matches!(settled, Err(Error::Disk(_)));
         if let Err(e) = self.conn.pragma_update(Some("main"), "synchronous", "NORMAL") {
             debug!("commits go on being synced: {e}"); // slower, not wrong
         }
@@ -114,10 +126,7 @@ impl Store {
         self.purge_rests = self.purge_rests.saturating_sub(1);
         let purge = purge.filter(|_| !rests);
         match self.write(batch, now_ms, purge) {
-            Err(Error::DiskFull(_)) => {
-                self.checkpoint_now()?;
-                self.write(batch, now_ms, None)
-            }
+            Err(Error::DiskFull(_)) => self.write_in_pieces(batch, now_ms),
             Err(error) if purge.is_some() && !matches!(error, Error::Busy(_)) => {
                 let settled = self.write(batch, now_ms, None)?;
                 self.purge_rests = PURGE_RESTS;
@@ -128,33 +137,65 @@ impl Store {
         }
     }
 
+    /// With a log that begins anew after each piece, which takes no more space than a piece does. What was written when
+    /// a later piece fails is written again with the next try, and says the same.
+    fn write_in_pieces(&mut self, batch: &Batch, now_ms: i64) -> Result<Settled, Error> {
+        let mut settled = Settled::default();
+        for piece in batch.settlements.chunks(PIECE) {
+            self.let_log_begin_anew();
+            let piece = Batch { settlements: piece.to_vec(), ..Batch::default() };
+            settled.failed.append(&mut self.write(&piece, now_ms, None)?.failed);
+        }
+        self.let_log_begin_anew();
+        let rest = Batch { settlements: Vec::new(), ..batch.clone() };
+        self.write(&rest, now_ms, None)?;
+        Ok(settled)
+    }
+
+    fn let_log_begin_anew(&self) {
+        if let Err(e) = self.checkpoint_now() {
+            debug!("no checkpoint on a full disk: {e}"); // there may be space for a piece all the same
+        }
+    }
+
     fn write(&mut self, batch: &Batch, now_ms: i64, purge: Option<Purge>) -> Result<Settled, Error> {
         let mut cursor = self.purge.clone();
-        let purge = purge.filter(|purge| cursor.wants(purge));
+        let wants = purge.is_some_and(|purge| cursor.wants(&purge));
         let mut settled = Settled::default();
-        if batch.settlements.is_empty() && batch.position.is_none() && !batch.synced && purge.is_none() {
+        let state = batch.position.is_some() || batch.synced;
+        if batch.settlements.is_empty() && !state && !wants {
             return Ok(settled);
         }
         let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut era = self.era;
+        if let Some(Purge { retention, uptime, .. }) = purge {
+            cursor.advance(uptime);
+            let now = Era::read(&tx, uptime)?;
+            self.era = Some(now);
+            // A page of its own at most once per retention, and only while there is something to purge.
+            let write = state || wants && now.is_over(retention);
+            era = Some(if write { now.go_on(&tx, uptime, retention)? } else { now });
+        }
+        let mark = era.map_or_else(|| NO_ERA.to_owned(), |era| era.mark());
         for settlement in &batch.settlements {
-            cursor.settled(settlement, now_ms);
-            match settle_one(&tx, settlement, now_ms)? {
+            cursor.settled(settlement);
+            match settle_one(&tx, settlement, now_ms, &mark)? {
                 Effect::Failed => settled.failed.push(settlement.id),
                 Effect::Sent => settled.failed.retain(|id| *id != settlement.id),
                 Effect::Other => (),
             }
         }
-        if batch.position.is_some() || batch.synced {
+        if state {
             let changed = tx.prepare_cached(STATE)?.execute(params![batch.position, batch.synced])?;
             if changed != 1 {
                 return Err(rusqlite::Error::StatementChangedRows(changed).into());
             }
         }
-        if let Some(purge) = purge {
-            settled.purged = cursor.purge(&tx, &purge, now_ms)?;
+        if let (Some(purge), Some(era), true) = (purge, era, wants) {
+            settled.purged = cursor.purge(&tx, &purge, era, now_ms)?;
         }
         tx.commit()?;
-        self.purge = cursor;
+        (self.purge, self.era) = (cursor, era);
         Ok(settled)
     }
 }
@@ -166,14 +207,14 @@ enum Effect {
     Other,
 }
 
-fn settle_one(tx: &Transaction<'_>, settlement: &Settlement, now_ms: i64) -> Result<Effect, Error> {
+fn settle_one(tx: &Transaction<'_>, settlement: &Settlement, now_ms: i64, era: &str) -> Result<Effect, Error> {
     let Settlement { id, fate } = settlement;
     let effect = |fate: &Fate| match fate {
         Fate::Sent => Effect::Sent,
         Fate::Failed { .. } => Effect::Failed,
         Fate::Waiting { .. } | Fate::Held { .. } => Effect::Other,
     };
-    match update(tx, *id, fate, now_ms) {
+    match update(tx, *id, fate, now_ms, era) {
         Ok(1) => Ok(effect(fate)),
         Ok(_) => Ok(Effect::Other),
         // A trigger of the application's may have failed for its own table's types: then there is nothing to mend.
@@ -181,16 +222,16 @@ fn settle_one(tx: &Transaction<'_>, settlement: &Settlement, now_ms: i64) -> Res
             warn!("row {id} is damaged, a value has the wrong type: what it said is replaced, but for its payload");
             let reason = WRONG_TYPE.to_owned();
             let fate = if *fate == Fate::Sent { Fate::Sent } else { Fate::Failed { reason } };
-            update(tx, *id, &fate, now_ms)?;
+            update(tx, *id, &fate, now_ms, era)?;
             Ok(effect(&fate))
         }
         Err(error) => Err(error.into()),
     }
 }
 
-fn update(tx: &Connection, id: i64, fate: &Fate, now_ms: i64) -> rusqlite::Result<usize> {
+fn update(tx: &Connection, id: i64, fate: &Fate, now_ms: i64, era: &str) -> rusqlite::Result<usize> {
     match fate {
-        Fate::Sent => tx.prepare_cached(SENT)?.execute(params![id, now_ms]),
+        Fate::Sent => tx.prepare_cached(SENT)?.execute(params![id, now_ms, era]),
         Fate::Failed { reason } => tx.prepare_cached(FAILED)?.execute(params![id, now_ms, cut(reason)]),
         Fate::Waiting { wait, reason, lane } => {
             let wait_ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
@@ -221,7 +262,7 @@ fn mend(conn: &Connection, id: i64) -> rusqlite::Result<bool> {
 
 /// Parks a row whose damage keeps it from being written. Whether it was such a row.
 pub(super) fn park_damaged(conn: &Connection, id: i64, now_ms: i64) -> rusqlite::Result<bool> {
-    Ok(mend(conn, id)? && update(conn, id, &Fate::Failed { reason: WRONG_TYPE.to_owned() }, now_ms)? > 0)
+    Ok(mend(conn, id)? && update(conn, id, &Fate::Failed { reason: WRONG_TYPE.to_owned() }, now_ms, NO_ERA)? > 0)
 }
 
 /// The front of a reason that the table keeps.

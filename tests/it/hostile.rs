@@ -115,7 +115,7 @@ fn anything(chance: &mut Chance) -> String {
         "CAST(zeroblob(5000000) AS TEXT)",
     ];
     match chance.of(0..=9) {
-        0 => chance.of(0..=usize::MAX - 1).cast_signed().to_string(),
+        0 => (chance.of(0..=usize::MAX - 1) as i64).to_string(),
         1 => format!("randomblob({})", chance.of(0..=300)),
         2 => format!("CAST(randomblob({}) AS TEXT)", chance.of(1..=20)),
         3 if chance.one_in(4) => chance.pick(&LARGE).to_owned(),

@@ -6,6 +6,7 @@ mod closed_topics;
 mod conformance;
 mod device;
 mod figures;
+mod files;
 mod forwarding;
 mod hostile;
 mod lifecycle;

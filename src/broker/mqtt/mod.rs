@@ -20,7 +20,7 @@ mod dialer;
 mod encode;
 mod failure;
 mod flight;
-#[cfg(any(test, fuzzing))]
+#[cfg(all(any(test, fuzzing), feature = "tls"))]
 pub(crate) mod fuzzing;
 mod inbox;
 mod keep_alive;

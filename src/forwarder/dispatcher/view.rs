@@ -34,6 +34,15 @@ impl Dispatcher {
         self.paused
     }
 
+    /// Whether nothing is known that could be sent or written down now.
+    pub fn is_idle(&self) -> bool {
+        self.at_end
+            && self.fresh.is_empty()
+            && self.flight.open() == 0
+            && self.resend.is_empty()
+            && self.ledger.is_empty()
+    }
+
     /// Sessions that came up so far.
     pub fn sessions(&self) -> u64 {
         self.sessions.ups

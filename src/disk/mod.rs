@@ -1,0 +1,213 @@
+//! The file system under the database, as far as SQLite does not tell of it: how much is free, the reserve, and whether
+//! the files are still those that were opened.
+//!
+//! The database, `-wal` and `-shm` are looked at by name and never opened here: closing them would drop SQLite's locks.
+
+mod files;
+mod reserve;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use files::Files;
+use reserve::Reserve;
+
+pub(crate) use files::Part;
+
+use crate::{Error, Full, Limit, Settings};
+
+/// For how long what was seen of the disk is believed, as long as little is written.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Bytes that a message takes on the disk at most beside its own, when it is committed alone: the pages that it changes, in
+/// the log and in the database.
+const PER_MESSAGE: u64 = 32 * 1024;
+/// What opening a database may take: its -shm, a header of its -wal, an entry in a folder.
+const TO_OPEN: u64 = 256 * 1024;
+
+pub(crate) struct Disk {
+    folder: PathBuf,
+    keep_free: u64,
+    reserve: Reserve,
+    files: Files,
+    /// Whether one of the files was found to be another at the last look.
+    lost: AtomicBool,
+    seen: Mutex<Option<Seen>>,
+}
+
+/// What a look at the disk found.
+#[derive(Clone, Copy)]
+struct Seen {
+    at: Instant,
+    /// Bytes that are free, less those that were admitted since.
+    free: u64,
+    /// Bytes that the reserve has.
+    reserve: u64,
+    /// Bytes that the log's file has.
+    log: u64,
+}
+
+impl Disk {
+    /// Of a database that is open: `-wal` and `-shm` stand beside it by now, and stay for as long as one connection of
+    /// this process does.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the database cannot be looked at.
+    pub fn of(database: &Path, settings: &Settings) -> Result<Self, Error> {
+        Ok(Disk {
+            folder: database.parent().unwrap_or(Path::new("/")).to_owned(),
+            keep_free: settings.keep_free,
+            reserve: Reserve::of(database, settings.reserve),
+            files: Files::of(database)?,
+            lost: AtomicBool::new(false),
+            seen: Mutex::new(None),
+        })
+    }
+
+    /// Whether a message of so many bytes may be written.
+    ///
+    /// # Errors
+    /// [`Error::Full`] and [`Error::Replaced`].
+    pub fn admit(&self, bytes: u64) -> Result<(), Error> {
+        let mut seen = self.seen();
+        let now = Instant::now();
+        let known = seen.filter(|seen| {
+            // Near the limit what others write counts, and is looked for each time.
+            self.no_loss_known().is_ok()
+                && now.duration_since(seen.at) < LOOK_EVERY
+                && seen.free / 2 > self.must_stay_free(seen).saturating_add(bytes)
+        });
+        let mut found = match known {
+            Some(found) => found,
+            None => self.look(now)?,
+        };
+        let admitted = self.room(&found, bytes);
+        if admitted.is_ok() {
+            found.free = found.free.saturating_sub(bytes.saturating_add(PER_MESSAGE));
+        }
+        *seen = Some(found);
+        admitted.map_err(Error::Full)
+    }
+
+    /// Whether the files are still those that were opened.
+    ///
+    /// # Errors
+    /// [`Error::Replaced`] names the first that is not.
+    pub fn files_stand(&self) -> Result<(), Error> {
+        self.lost().map_or(Ok(()), |(_, path)| Err(Error::Replaced { path: path.to_owned() }))
+    }
+
+    /// The first of the files that is not the one any more that was opened.
+    pub fn lost(&self) -> Option<(Part, &Path)> {
+        let lost = self.files.lost();
+        self.lost.store(lost.is_some(), Ordering::SeqCst);
+        lost
+    }
+
+    /// [`files_stand`](Self::files_stand), as of the last look. Asked with the write lock in hand it says whether what
+    /// is committed can be saved from a log that was deleted: before anything is saved the loss is known, and saving
+    /// needs that lock.
+    ///
+    /// # Errors
+    /// [`Error::Replaced`].
+    pub fn no_loss_known(&self) -> Result<(), Error> {
+        if self.lost.load(Ordering::SeqCst) { self.files_stand() } else { Ok(()) }
+    }
+
+    /// Whether a message of one byte would be taken: what [`Storage::Full`](crate::Storage::Full) goes by.
+    pub fn is_full(&self) -> bool {
+        self.look(Instant::now()).is_ok_and(|found| self.room(&found, 1).is_err())
+    }
+
+    /// Whether it may soon be full.
+    pub fn is_short(&self) -> bool {
+        let limits = self.keep_free.saturating_add(self.reserve.size());
+        free(&self.folder).is_ok_and(|free| free / 2 < limits)
+    }
+
+    /// Gives up the reserve; whether there was one.
+    pub fn give_up_reserve(&self) -> bool {
+        let given = self.reserve.give_up();
+        self.forget();
+        given
+    }
+
+    /// Whether the reserve has to be made again.
+    pub fn lacks_reserve(&self) -> bool {
+        self.reserve.lacks() > 0
+    }
+
+    /// Makes the reserve if it is not whole and the disk has space for `times` as much; whether it is whole.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where something else than space is missing.
+    pub fn make_reserve(&self, times: u64) -> Result<bool, Error> {
+        let lacks = self.reserve.lacks();
+        if lacks == 0 {
+            return Ok(true);
+        }
+        if free(&self.folder)? < lacks.saturating_mul(times) {
+            return Ok(false);
+        }
+        let made = self.reserve.make();
+        self.forget();
+        made
+    }
+
+    fn room(&self, found: &Seen, bytes: u64) -> Result<(), Full> {
+        if found.reserve < self.reserve.size() {
+            let (found, allowed) = (found.reserve, self.reserve.size());
+            return Err(Full { limit: Limit::Reserve, found, allowed, wanted: bytes });
+        }
+        let allowed = self.must_stay_free(found);
+        if allowed > 0 && found.free < allowed.saturating_add(bytes) {
+            return Err(Full { limit: Limit::FreeSpace, found: found.free, allowed, wanted: bytes });
+        }
+        Ok(())
+    }
+
+    /// What is for others, or else what the log would take in the database beyond the reserve: a log that cannot be
+    /// moved grows until nothing can be written.
+    fn must_stay_free(&self, found: &Seen) -> u64 {
+        self.keep_free.max(found.log.saturating_sub(self.reserve.size()))
+    }
+
+    fn look(&self, at: Instant) -> Result<Seen, Error> {
+        self.files_stand()?;
+        Ok(Seen { at, free: free(&self.folder)?, reserve: self.reserve.standing(), log: self.files.log_size() })
+    }
+
+    /// What was seen does not hold any more.
+    fn forget(&self) {
+        *self.seen() = None;
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Option<Seen>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether there is so little space that SQLite may not be able to open a database.
+pub(crate) fn is_full(database: &Path) -> bool {
+    database
+        .parent()
+        .is_some_and(|folder| free(if folder == "" { Path::new(".") } else { folder }).is_ok_and(|free| free < TO_OPEN))
+}
+
+/// Gives up the reserve of a database that is not open yet; whether there was one.
+pub(crate) fn give_up_reserve(database: &Path) -> bool {
+    // Named as SQLite does it.
+    let database = database.canonicalize().unwrap_or_else(|_| database.to_owned());
+    Reserve::of(&database, 0).give_up()
+}
+
+/// Bytes that anybody may still write to the file system; what is kept for root is not among them.
+fn free(folder: &Path) -> Result<u64, Error> {
+    let found =
+        rustix::fs::statvfs(folder).map_err(|errno| Error::Io { path: folder.to_owned(), source: errno.into() })?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
+}

@@ -1,0 +1,128 @@
+//! How the database and the disk under it do, and what can be done for them.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::Error;
+use crate::disk::{Disk, Part};
+use crate::error::chain;
+use crate::status::Storage;
+use crate::store::Store;
+
+/// What the forwarder does with the database. What one of them meets stands until the same goes well again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Work {
+    Write,
+    Read,
+    /// The look whether anybody has committed.
+    Look,
+}
+
+pub(super) struct Health {
+    disk: Arc<Disk>,
+    /// What each kind of [`Work`] met last, the gravest first.
+    met: [Storage; 3],
+    /// A file that is not the one any more that was opened, in words.
+    replaced: Option<(Part, String)>,
+    /// Whether new messages are turned away.
+    full: bool,
+    /// What the log was told.
+    told: Storage,
+}
+
+impl Health {
+    pub fn new(disk: Arc<Disk>) -> Self {
+        Health { disk, met: [Storage::Ok, Storage::Ok, Storage::Ok], replaced: None, full: false, told: Storage::Ok }
+    }
+
+    pub fn storage(&self) -> Storage {
+        if let Some((_, words)) = &self.replaced {
+            return Storage::Replaced(words.clone());
+        }
+        match self.met.iter().find(|met| **met != Storage::Ok) {
+            Some(met) => met.clone(),
+            None if self.full => Storage::Full,
+            None => Storage::Ok,
+        }
+    }
+
+    pub fn went_well(&mut self, work: Work) {
+        let met = &mut self.met[work as usize];
+        if *met != Storage::Ok {
+            *met = Storage::Ok;
+            self.tell();
+        }
+    }
+
+    /// It went wrong. Where there was no space the reserve is given up: true if that made some, and it can be tried
+    /// again at once.
+    pub fn trouble(&mut self, work: Work, error: &Error) -> bool {
+        self.met[work as usize] = Storage::of(error);
+        self.tell();
+        matches!(error, Error::DiskFull(_)) && self.disk.give_up_reserve()
+    }
+
+    /// Looks whether the files are still those that were opened; the first that is not.
+    pub fn look_at_files(&mut self) -> Option<Part> {
+        let words = |path: &Path| Error::Replaced { path: path.to_owned() }.to_string();
+        let lost = self.disk.lost().map(|(part, path)| (part, words(path)));
+        if lost != self.replaced {
+            self.replaced = lost;
+            self.tell();
+        }
+        self.replaced.as_ref().map(|(part, _)| *part)
+    }
+
+    /// Whether something may be written.
+    ///
+    /// # Errors
+    /// [`Error::Replaced`].
+    pub fn may_write(&self) -> Result<(), Error> {
+        self.disk.files_stand()
+    }
+
+    /// Moves the log into the database, sees how much is free, and makes a reserve that was given up again: once there is ample space, or `idle`, when
+    /// all that could be sent is written down. What the log takes then is given back first.
+    pub fn tend(&mut self, store: &Store, idle: bool) {
+        // What the log holds takes space in the database as well: it is moved there while there is some, and what its
+        // file takes is given back.
+        let moved = if self.disk.is_short() { store.empty_log() } else { store.checkpoint() };
+        if let Err(error) = moved {
+            log::debug!("no checkpoint this time: {}", chain(&error));
+        }
+        if self.disk.lacks_reserve() {
+            let made = self.disk.make_reserve(2).and_then(|whole| {
+                if whole || !idle {
+                    return Ok(whole);
+                }
+                store.empty_log()?;
+                self.disk.make_reserve(1)
+            });
+            match made {
+                Ok(true) => log::info!("the reserve is whole again"),
+                Ok(false) => {}
+                Err(error) => log::debug!("no reserve this time: {}", chain(&error)),
+            }
+        }
+        let full = self.disk.is_full();
+        if full != self.full {
+            self.full = full;
+            self.tell();
+        }
+    }
+
+    /// Says what has changed; not what comes and goes by itself.
+    fn tell(&mut self) {
+        let now = self.storage();
+        if now == self.told || now == Storage::Busy {
+            return;
+        }
+        match &now {
+            Storage::Ok | Storage::Busy => log::info!("the database takes what is written again"),
+            Storage::Full => log::warn!("there is too little space on the disk: no new messages are taken"),
+            Storage::Damaged(words) | Storage::Failing(words) => log::warn!("{words}"),
+            Storage::Replaced(words) => log::error!("{words}"),
+        }
+        self.told = now;
+    }
+}
