@@ -33,6 +33,11 @@ CREATE TABLE outbox (
     held_by          TEXT             CHECK (substr(held_by, 1, 4) = 'key ' OR substr(held_by, 1, 6) = 'topic '),
     -- 1: the connection that wrote the row was to sync its commit. 0 (plain SQL): not known; synced before it is sent.
     synced           INTEGER NOT NULL DEFAULT 0 CHECK (synced = 0 OR synced = 1),
+    -- Octets of topic, key, content_type, headers, payload, response_topic and correlation_data when the row was written;
+    -- and the sum of them over this row and all before it, so that two rows tell how much stands between them. Leave
+    -- both out of an INSERT: a trigger fills them in. An edit does not change them.
+    bytes            INTEGER,
+    total_bytes      INTEGER,
     -- The last reason for which the message was refused or parked.
     last_error       TEXT,
 
@@ -84,6 +89,10 @@ CREATE TABLE outbox_state (
     position INTEGER NOT NULL DEFAULT 0 CHECK (position >= 0),
     -- Counted up by a commit that must reach the disk: a commit that changes no page syncs nothing.
     barrier  INTEGER NOT NULL DEFAULT 0,
+    -- Rows that are set aside, found by outbox_again or by outbox_held, and their `bytes`. They may lie below the
+    -- position for a month: counted by triggers, since counting them anew takes as long as there are many.
+    aside       INTEGER NOT NULL DEFAULT 0,
+    aside_bytes INTEGER NOT NULL DEFAULT 0,
     -- Time for a device whose wall clock cannot tell it. An era lasts as long as a SENT row is to stay, or longer, while
     -- the device is on; what was sent neither in this one nor in the one before may go, whatever its stamp says. 0 to
     -- 999, and 0 again.
@@ -132,6 +141,57 @@ WHEN NEW.id <> (SELECT max(id) FROM outbox)
   OR (NEW.id <> 1 AND NOT EXISTS (SELECT 1 FROM outbox WHERE id = NEW.id - 1))
 BEGIN
     SELECT RAISE(ABORT, 'outbox: ids are given by the table; leave id out of the INSERT');
+END;
+
+-- What plain SQL leaves out. A total that cannot be is a damaged one: the sum begins anew, and no INSERT fails for it.
+CREATE TRIGGER outbox_counted AFTER INSERT ON outbox
+WHEN NEW.total_bytes IS NULL OR NEW.bytes IS NULL
+  OR (NEW.status IS NOT 'SENT' AND NEW.status IS NOT 'FAILED'
+      AND (NEW.held_by IS NOT NULL OR (NEW.attempts > 0) IS TRUE))
+BEGIN
+    UPDATE outbox
+    SET (bytes, total_bytes) = (
+        SELECT n, n + ifnull((SELECT total_bytes FROM outbox
+                              WHERE id = NEW.id - 1 AND typeof(total_bytes) = 'integer'
+                                AND total_bytes BETWEEN 0 AND 9007199254740991), 0)
+        FROM (SELECT length(CAST(NEW.topic AS BLOB)) + length(CAST(NEW.payload AS BLOB))
+                     + ifnull(length(CAST(NEW.key AS BLOB)), 0) + ifnull(length(CAST(NEW.content_type AS BLOB)), 0)
+                     + ifnull(length(CAST(NEW.headers AS BLOB)), 0)
+                     + ifnull(length(CAST(NEW.response_topic AS BLOB)), 0)
+                     + ifnull(length(NEW.correlation_data), 0) AS n))
+    WHERE id = NEW.id AND (NEW.bytes IS NULL OR NEW.total_bytes IS NULL);
+    UPDATE outbox_state
+    SET aside = CAST(min(max(aside + 1, 0), 9007199254740991) AS INTEGER),
+        aside_bytes = CAST(min(max(aside_bytes + (SELECT bytes FROM outbox WHERE id = NEW.id), 0), 9007199254740991)
+                           AS INTEGER)
+    WHERE id = 1 AND NEW.status IS NOT 'SENT' AND NEW.status IS NOT 'FAILED'
+      AND (NEW.held_by IS NOT NULL OR (NEW.attempts > 0) IS TRUE);
+END;
+
+-- A row is set aside, or is so no more. An ordinary one never is, and outbox_state is not touched for it. The bounds
+-- keep a damaged counter from making settling fail.
+CREATE TRIGGER outbox_aside AFTER UPDATE OF status, attempts, held_by ON outbox
+WHEN (OLD.status IS NOT 'SENT' AND OLD.status IS NOT 'FAILED' AND (OLD.held_by IS NOT NULL OR (OLD.attempts > 0) IS TRUE))
+  <> (NEW.status IS NOT 'SENT' AND NEW.status IS NOT 'FAILED' AND (NEW.held_by IS NOT NULL OR (NEW.attempts > 0) IS TRUE))
+BEGIN
+    UPDATE outbox_state
+    SET (aside, aside_bytes) = (
+        SELECT CAST(min(max(aside + iif(comes, 1, -1), 0), 9007199254740991) AS INTEGER),
+               CAST(min(max(aside_bytes + iif(comes, ifnull(NEW.bytes, 0), -ifnull(OLD.bytes, 0)), 0), 9007199254740991)
+                    AS INTEGER)
+        FROM (SELECT NEW.status IS NOT 'SENT' AND NEW.status IS NOT 'FAILED'
+                     AND (NEW.held_by IS NOT NULL OR (NEW.attempts > 0) IS TRUE) AS comes))
+    WHERE id = 1;
+END;
+
+CREATE TRIGGER outbox_aside_deleted AFTER DELETE ON outbox
+WHEN OLD.status IS NOT 'SENT' AND OLD.status IS NOT 'FAILED'
+ AND (OLD.held_by IS NOT NULL OR (OLD.attempts > 0) IS TRUE)
+BEGIN
+    UPDATE outbox_state
+    SET aside = CAST(min(max(aside - 1, 0), 9007199254740991) AS INTEGER),
+        aside_bytes = CAST(min(max(aside_bytes - ifnull(OLD.bytes, 0), 0), 9007199254740991) AS INTEGER)
+    WHERE id = 1;
 END;
 
 CREATE TRIGGER outbox_id_fixed BEFORE UPDATE OF id ON outbox

@@ -35,10 +35,13 @@ pub struct Settings {
     /// 65,536 (64 KiB).
     pub window_bytes: usize,
     /// Most messages that may be pending, 1 or more: further ones are answered [`Error::Full`] until some are sent.
+    /// Counted in the table, so that every process that sets it keeps to it, and what plain SQL writes counts too. A
+    /// message counts until its acknowledgement is written down, see `settle_after`; one that is retried is not asked.
     /// Defaults to `None`: as many as the disk takes.
     pub max_pending: Option<u64>,
     /// Most bytes that pending messages may have together, 1 or more, as [`Message::size`](crate::Message::size)
-    /// counts them; the table takes some more. Defaults to `None`.
+    /// counts them, but headers by their JSON; the table takes some more. A message that has more than this by itself
+    /// is never taken. Otherwise as `max_pending`. Defaults to `None`.
     pub max_pending_bytes: Option<u64>,
     /// Bytes of the disk that the outbox leaves to others, 0 to 1 TiB: where less would be free, new messages are
     /// answered [`Error::Full`]. Defaults to 16,777,216 (16 MiB).

@@ -116,7 +116,11 @@ impl Storage {
 pub struct Stats {
     /// Messages committed and not yet settled.
     pub pending: u64,
-    /// Of these, the ones that wait: refused for a while, or behind one that was, or of a closed topic.
+    /// Their bytes, as [`Message::size`] counts them, but headers by the text they stand in the table as, and each message
+    /// by what it had when it was written. A message that was acknowledged counts until that is written down, for
+    /// [`Settings::settle_after`](crate::Settings::settle_after).
+    pub pending_bytes: u64,
+    /// Of the pending ones, those that wait: refused for a while, or behind one that was, or of a closed topic.
     pub waiting: u64,
     /// Messages parked as FAILED.
     pub failed: u64,

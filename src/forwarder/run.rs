@@ -85,6 +85,9 @@ impl<'p> Run<'p> {
     /// What SQLite answers when asked for the position.
     pub fn new(parts: &'p mut Parts, paused: bool) -> Result<Self, Error> {
         let (position, newest) = (parts.store.position()?, parts.store.newest()?);
+        if let Err(error) = parts.store.reset_aside() {
+            log::debug!("the counters of waiting messages stay as they are: {}", chain(&error));
+        }
         let seed = RandomState::new().hash_one(newest);
         let mut dispatcher = Dispatcher::new(Rules::from(&parts.settings), Dice::seeded(seed), position, newest);
         if paused {
@@ -426,6 +429,9 @@ impl<'p> Run<'p> {
                 self.health.went_well(Work::Write);
                 self.sent += batch.settlements.iter().filter(|s| s.fate == Fate::Sent).count() as u64;
                 self.dispatcher.written(&batch);
+                if let Some(upto) = self.dispatcher.written_upto() {
+                    self.parts.shared.set_settled(upto);
+                }
                 settled.failed.into_iter().for_each(|id| self.tell_failed(id));
                 if !self.flushes.is_empty() {
                     // Who waited looks at the figures next.

@@ -1,5 +1,6 @@
 //! What the forwarder's thread lets others see.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::Mailbox;
@@ -8,6 +9,8 @@ use crate::status::{ClosedTopic, LinkState, Role, Status, Storage};
 pub(crate) struct Shared {
     pub mailbox: Arc<Mailbox>,
     view: Mutex<View>,
+    /// See [`settled`](Self::settled).
+    settled: AtomicI64,
     panicked: OnceLock<String>,
 }
 
@@ -48,7 +51,17 @@ impl Shared {
             sent: 0,
             reconnects: 0,
         };
-        Shared { mailbox, view: Mutex::new(view), panicked: OnceLock::new() }
+        Shared { mailbox, view: Mutex::new(view), settled: AtomicI64::new(0), panicked: OnceLock::new() }
+    }
+
+    /// Every row up to here is settled, waiting or held in the table, and was never otherwise since: what the stored
+    /// position says, sooner. 0 where it is not known.
+    pub fn settled(&self) -> i64 {
+        self.settled.load(Ordering::Relaxed)
+    }
+
+    pub fn set_settled(&self, upto: i64) {
+        self.settled.store(upto, Ordering::Relaxed);
     }
 
     pub fn update(&self, change: impl FnOnce(&mut View)) {

@@ -2,32 +2,34 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::Outbox;
+use super::{DEALT_WITH, Outbox};
 use crate::Error;
 use crate::status::{FailedMessage, MessageState, Stats, StoredMessage};
 use crate::store::{self, Content, FailedRow, Stored};
 
 impl Outbox {
-    /// Figures. As fast with a million pending messages as with ten; only the waiting and the failed ones are counted.
+    /// Figures. As fast with a million pending messages as with ten; only the failed ones are counted.
     ///
     /// # Errors
     /// [`Error::Pool`], [`Error::Sqlite`].
     pub fn stats(&self) -> Result<Stats, Error> {
         let view = self.inner.shared.view();
         let connection = self.connection()?;
-        let waiting = store::waiting_count(&connection)? + store::held_count(&connection)?;
-        let (cursor, position, taken, unwritten, in_flight) = match view.progress {
-            Some(p) => (p.cursor, p.position, p.taken as u64, p.unwritten, p.in_flight as u64),
-            None => {
-                let position = store::position(&connection)?;
-                (position, position, 0, 0, 0)
+        let dealt_with = DEALT_WITH + self.inner.settings.window;
+        let found = store::pending(&connection, self.inner.shared.settled(), dealt_with)?;
+        let (pending, position, in_flight) = match view.progress {
+            // What is acknowledged and not yet written down is not pending any more.
+            Some(p) => {
+                let fresh = p.taken as u64 + store::fresh_above(&connection, p.cursor, dealt_with)?;
+                ((fresh + found.aside).saturating_add_signed(p.unwritten), p.position, p.in_flight as u64)
             }
+            None => (found.rows, store::position(&connection)?, 0),
         };
-        let fresh = taken + store::fresh_above(&connection, cursor, DEALT_WITH + self.inner.settings.window)?;
         let oldest = store::oldest_pending(&connection, position)?.map(wall_clock);
         Ok(Stats {
-            pending: (fresh + waiting).saturating_add_signed(unwritten),
-            waiting,
+            pending,
+            pending_bytes: if pending == 0 { 0 } else { found.bytes },
+            waiting: found.aside,
             failed: store::failed_count(&connection)?,
             sent: view.sent,
             in_flight,
@@ -86,10 +88,6 @@ impl Outbox {
         self.transaction(|tx| store::discard(tx, id))
     }
 }
-
-/// Rows behind the stored position that may have been dealt with, beside those of a window: the position is written
-/// every 1,000 rows, after at most 500 settlements.
-const DEALT_WITH: usize = 1_500;
 
 impl From<FailedRow> for FailedMessage {
     fn from(row: FailedRow) -> Self {

@@ -20,6 +20,7 @@ use crate::disk::Disk;
 use crate::forwarder::{Command, Event, Flush, Shared};
 use crate::gate::{Gate, NoTurn, Who};
 use crate::status::Status;
+use crate::store::Budget;
 use crate::{Error, Message, MessageId, Settings, store};
 
 /// What [`Drop`] grants the forwarder to come to a polite end.
@@ -31,6 +32,10 @@ const SHUTDOWN_SHARE: f64 = 0.8;
 /// What the last try to write them may take beyond that, and the part of the time that it takes at most.
 const LAST_TRY: Duration = Duration::from_millis(200);
 const LAST_TRY_SHARE: f64 = 0.15;
+
+/// Rows behind the stored position that may have been dealt with, beside those of a window: the position is written
+/// every 1,000 rows, after at most 500 settlements.
+const DEALT_WITH: usize = 1_500;
 
 /// The outbox of one database: what an application opens once, clones, and hands to whoever writes.
 ///
@@ -72,7 +77,8 @@ impl Outbox {
 
     /// Writes `message` in the caller's own transaction: it is sent after the commit, and is gone after a rollback.
     ///
-    /// One INSERT into the table `outbox`; nothing else is touched. The forwarder notices the commit within
+    /// One INSERT into the table `outbox`, and a look at how much is pending if
+    /// [`Settings::max_pending`] or [`Settings::max_pending_bytes`] is set; nothing else is touched. The forwarder notices the commit within
     /// [`Settings::poll_interval`], or at once after [`commit`](Self::commit) or [`wake`](Self::wake).
     ///
     /// Begin transactions as [IMMEDIATE](TransactionBehavior::Immediate): with a forwarder beside it, a deferred one
@@ -99,7 +105,14 @@ impl Outbox {
             check(message).map_err(Error::Unacceptable)?;
         }
         self.inner.disk.admit(message.size() as u64)?;
-        let id = store::enqueue(connection, message, self.inner.settings.max_payload)?;
+        let Settings { max_payload, max_pending, max_pending_bytes, window, .. } = self.inner.settings;
+        let budget = Budget {
+            messages: max_pending,
+            bytes: max_pending_bytes,
+            settled: self.inner.shared.settled(),
+            dealt_with: DEALT_WITH + window,
+        };
+        let id = store::enqueue(connection, message, max_payload, &budget)?;
         self.inner.disk.no_loss_known()?;
         Ok(id)
     }

@@ -192,6 +192,7 @@ pub(crate) fn position(conn: &Connection) -> Result<i64, Error> {
 }
 
 /// Messages that were dealt with before, are to be sent again, and are in no lane.
+#[cfg(test)]
 pub(crate) fn waiting_count(conn: &Connection) -> Result<u64, Error> {
     count(
         conn,
@@ -201,10 +202,12 @@ pub(crate) fn waiting_count(conn: &Connection) -> Result<u64, Error> {
 }
 
 /// Messages that wait in a lane.
+#[cfg(test)]
 pub(crate) fn held_count(conn: &Connection) -> Result<u64, Error> {
     count(
         conn,
-        "SELECT count(*) FROM main.outbox INDEXED BY outbox_held WHERE held_by IS NOT NULL AND status IS NOT 'SENT' AND status IS NOT 'FAILED'",
+        "SELECT count(*) FROM main.outbox INDEXED BY outbox_held
+         WHERE held_by IS NOT NULL AND status IS NOT 'SENT' AND status IS NOT 'FAILED'",
     )
 }
 
@@ -217,7 +220,8 @@ fn count(conn: &Connection, sql: &str) -> Result<u64, Error> {
 pub(crate) fn pending_upto(conn: &Connection, id: i64) -> Result<bool, Error> {
     let mut statement = conn.prepare_cached(
         "SELECT EXISTS (SELECT 1 FROM main.outbox INDEXED BY outbox_again
-                        WHERE status IS NOT 'SENT' AND status IS NOT 'FAILED' AND attempts > 0 AND held_by IS NULL AND id <= ?1)
+                        WHERE status IS NOT 'SENT' AND status IS NOT 'FAILED' AND attempts > 0 AND held_by IS NULL
+                          AND id <= ?1)
              OR EXISTS (SELECT 1 FROM main.outbox INDEXED BY outbox_held
                         WHERE held_by IS NOT NULL AND status IS NOT 'SENT' AND status IS NOT 'FAILED' AND id <= ?1)",
     )?;
@@ -242,7 +246,8 @@ pub(crate) fn oldest_pending(conn: &Connection, after: i64) -> Result<Option<i64
                  SELECT min(id) AS id FROM main.outbox INDEXED BY outbox_again
                  WHERE status IS NOT 'SENT' AND status IS NOT 'FAILED' AND attempts > 0 AND held_by IS NULL
                  UNION ALL
-                 SELECT min(id) FROM main.outbox INDEXED BY outbox_held WHERE held_by IS NOT NULL AND status IS NOT 'SENT' AND status IS NOT 'FAILED'
+                 SELECT min(id) FROM main.outbox INDEXED BY outbox_held
+                 WHERE held_by IS NOT NULL AND status IS NOT 'SENT' AND status IS NOT 'FAILED'
                  UNION ALL
                  SELECT id FROM (SELECT id FROM main.outbox NOT INDEXED
                                  WHERE id > ?1 AND status = 'PENDING' ORDER BY id LIMIT 1)))",
@@ -265,8 +270,10 @@ pub(crate) fn fresh_above(conn: &Connection, after: i64, among: usize) -> Result
     if let Some(last) = last.filter(|_| seen == limit(among)) {
         let mut statement = conn.prepare_cached(
             "SELECT (SELECT count(*) FROM main.outbox INDEXED BY outbox_again
-                     WHERE status IS NOT 'SENT' AND status IS NOT 'FAILED' AND attempts > 0 AND held_by IS NULL AND id > ?1)
-                  + (SELECT count(*) FROM main.outbox INDEXED BY outbox_held WHERE held_by IS NOT NULL AND status IS NOT 'SENT' AND status IS NOT 'FAILED' AND id > ?1)",
+                     WHERE status IS NOT 'SENT' AND status IS NOT 'FAILED' AND attempts > 0 AND held_by IS NULL
+                       AND id > ?1)
+                  + (SELECT count(*) FROM main.outbox INDEXED BY outbox_held
+                     WHERE held_by IS NOT NULL AND status IS NOT 'SENT' AND status IS NOT 'FAILED' AND id > ?1)",
         )?;
         let exceptions: i64 = statement.query_row([last], |row| row.get(0))?;
         count = count.saturating_add(newest(conn)?.saturating_sub(last).saturating_sub(exceptions));

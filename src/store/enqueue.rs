@@ -7,27 +7,55 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ToSql};
 
+use super::budget::{self, Budget};
 use super::checksum::Parts;
+use super::read::limit;
 use super::{decode, now_ms};
 use crate::Error;
 use crate::message::{Message, MessageId, Payload};
 
-const INSERT: &str = "
-    INSERT INTO main.outbox (synced, nonce, checksum, qos, retain, topic, key, content_type, headers, payload)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+/// The running total of the newest row and the bytes of this one. A total that cannot be is damaged: the sum begins anew,
+/// for no message may be refused for it.
+macro_rules! total_bytes {
+    () => {
+        "ifnull((SELECT CASE WHEN typeof(total_bytes) = 'integer' AND total_bytes BETWEEN 0 AND 9007199254740991
+                             THEN total_bytes END
+                 FROM main.outbox ORDER BY id DESC LIMIT 1), 0) + ?1"
+    };
+}
+
+const INSERT: &str = concat!(
+    "
+    INSERT INTO main.outbox (bytes, total_bytes, synced, nonce, checksum, qos, retain, topic, key, content_type, headers,
+                             payload)
+    VALUES (?1, ",
+    total_bytes!(),
+    ", ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)"
+);
 
 /// For the messages that have one of the three columns more, so that the others need not pay for it. To SQLite it is the
 /// same instant throughout a statement: `expires_at` counts from exactly the default of `created_at`.
-const INSERT_WITH_PROPERTIES: &str = "
-    INSERT INTO main.outbox (synced, nonce, checksum, qos, retain, topic, key, content_type, headers, payload,
-                             response_topic, correlation_data, expires_at)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12,
-            CAST(round((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER) + ?13)";
+const INSERT_WITH_PROPERTIES: &str = concat!(
+    "
+    INSERT INTO main.outbox (bytes, total_bytes, synced, nonce, checksum, qos, retain, topic, key, content_type, headers,
+                             payload, response_topic, correlation_data, expires_at)
+    VALUES (?1, ",
+    total_bytes!(),
+    ", ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13,
+            CAST(round((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER) + ?14)"
+);
 
-/// Checks the message and writes it as the newest row, in whatever transaction stands on `conn`.
-pub(crate) fn enqueue(conn: &Connection, message: &Message, max_payload: usize) -> Result<MessageId, Error> {
+/// Checks the message and the budget, and writes it as the newest row, in whatever transaction stands on `conn`.
+pub(crate) fn enqueue(
+    conn: &Connection,
+    message: &Message,
+    max_payload: usize,
+    budget: &Budget,
+) -> Result<MessageId, Error> {
     message.check(max_payload)?;
     let headers = decode::headers_to_json(&message.headers)?;
+    let bytes = bytes(message, headers.as_deref());
+    budget::admit(conn, bytes.unsigned_abs(), budget)?;
     let checksum = Parts {
         topic: &message.topic,
         key: message.key.as_deref(),
@@ -47,7 +75,8 @@ pub(crate) fn enqueue(conn: &Connection, message: &Message, max_payload: usize) 
     let nonce = nonce();
     let synced = commits_are_synced(conn)?;
     let level = message.qos.level();
-    let common: [&dyn ToSql; 10] = [
+    let common: [&dyn ToSql; 11] = [
+        &bytes,
         &synced,
         &nonce,
         &checksum,
@@ -68,6 +97,20 @@ pub(crate) fn enqueue(conn: &Connection, message: &Message, max_payload: usize) 
         }
     };
     Ok(MessageId::new(row, nonce))
+}
+
+/// What the message has in the column `bytes`.
+fn bytes(message: &Message, headers: Option<&str>) -> i64 {
+    let lengths = [
+        message.topic.len(),
+        message.payload.len(),
+        message.key.as_ref().map_or(0, String::len),
+        message.content_type.as_ref().map_or(0, String::len),
+        headers.map_or(0, str::len),
+        message.response_topic.as_ref().map_or(0, String::len),
+        message.correlation_data.as_ref().map_or(0, Vec::len),
+    ];
+    lengths.into_iter().fold(0, |sum, length| sum.saturating_add(limit(length)))
 }
 
 /// A part of a millisecond counts as a whole: a message never expires before its time.

@@ -7,7 +7,7 @@ use rusqlite::{Connection, ToSql, named_params, params_from_iter};
 
 use super::decode::{self, content_columns, row_columns};
 use super::read::limit;
-use super::{Content, Row, enqueue};
+use super::{Budget, Content, Row, enqueue};
 use crate::Message;
 
 /// The columns that are read, each with a value in SQL that is in order.
@@ -118,7 +118,7 @@ pub(crate) fn read_values(values: &[Cell], max_payload: usize) -> rusqlite::Resu
 /// What is read of a message that was enqueued.
 pub(crate) fn write_and_read(message: &Message, max_payload: usize) -> rusqlite::Result<(Row, Content)> {
     with_database(|conn| {
-        enqueue(conn, message, max_payload).expect("what could be sent can be enqueued");
+        enqueue(conn, message, max_payload, &Budget::default()).expect("what could be sent can be enqueued");
         read(conn, READ, max_payload)
     })
 }

@@ -5,6 +5,7 @@
 //! reading never fails because of what a row says, it says what is wrong with the row instead.
 
 mod admin;
+mod budget;
 mod checksum;
 mod connect;
 mod decode;
@@ -25,12 +26,15 @@ use rusqlite::Connection;
 
 use crate::Error;
 
-#[cfg(test)]
-pub(crate) use admin::pending_upto;
 pub(crate) use admin::{
-    FailedRow, Status, Stored, discard, failed, failed_count, fresh_above, get, held_count, oldest_pending, position,
-    retry, retry_all, waiting_count,
+    FailedRow, Status, Stored, discard, failed, failed_count, fresh_above, get, oldest_pending, position, retry,
+    retry_all,
 };
+#[cfg(test)]
+pub(crate) use admin::{held_count, pending_upto, waiting_count};
+#[cfg(test)]
+pub(crate) use budget::Pending;
+pub(crate) use budget::{Budget, pending};
 pub(crate) use connect::{Role, configure};
 #[cfg(all(any(test, fuzzing), feature = "tls"))]
 pub(crate) use decode::headers_to_json;

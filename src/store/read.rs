@@ -7,7 +7,7 @@ use rusqlite::{OptionalExtension, Statement, ToSql, named_params, params};
 
 use super::decode::{self, AFTER_CONTENT, AFTER_ROW, content_columns, row_columns};
 use super::settle::{is_wrong_type, park_damaged};
-use super::{Content, FailedRow, Lane, Row, Store, admin, now_ms};
+use super::{Content, FailedRow, Lane, Row, Store, admin, budget, now_ms};
 use crate::Error;
 
 const FRESH: &str = concat!(
@@ -200,6 +200,11 @@ impl Store {
     /// See [`admin::is_pending`].
     pub fn is_pending(&self, after: i64, upto: i64) -> Result<bool, Error> {
         admin::is_pending(&self.conn, after, upto)
+    }
+
+    /// See [`budget::reset_aside`].
+    pub fn reset_aside(&self) -> Result<(), Error> {
+        budget::reset_aside(&self.conn)
     }
 
     /// The failed message in that row, if it is one.

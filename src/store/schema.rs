@@ -14,7 +14,7 @@ const MIGRATIONS: [&str; 1] = [include_str!("../../schema.sql")];
 const VERSION: i64 = MIGRATIONS.len() as i64;
 
 /// Every name that we give to something in the database.
-pub(super) const NAMES: [&str; 13] = [
+pub(super) const NAMES: [&str; 16] = [
     "outbox",
     "outbox_state",
     "outbox_again",
@@ -23,6 +23,9 @@ pub(super) const NAMES: [&str; 13] = [
     "outbox_keeps_newest",
     "outbox_id_stands",
     "outbox_id_next",
+    "outbox_counted",
+    "outbox_aside",
+    "outbox_aside_deleted",
     "outbox_id_fixed",
     "outbox_edited",
     "outbox_reopened",
@@ -133,13 +136,14 @@ fn look(conn: &Connection) -> rusqlite::Result<Standing> {
     // Later versions only ever add columns, so these are in every one.
     let columns: i64 = conn.query_row(
         "SELECT (SELECT count(*) FROM pragma_table_info('outbox', 'main')
-                 WHERE name IN ('id', 'topic', 'payload', 'status', 'attempts', 'held_by', 'nonce', 'checksum'))
+                 WHERE name IN ('id', 'topic', 'payload', 'status', 'attempts', 'held_by', 'nonce', 'checksum',
+                               'bytes', 'total_bytes'))
               + (SELECT count(*) FROM pragma_table_info('outbox_state', 'main')
-                 WHERE name IN ('id', 'version', 'position', 'barrier'))",
+                 WHERE name IN ('id', 'version', 'position', 'barrier', 'aside', 'aside_bytes'))",
         [],
         |row| row.get(0),
     )?;
-    if columns != 12 {
+    if columns != 16 {
         return Ok(Standing::Foreign(first));
     }
     let version = conn.query_row(

@@ -62,7 +62,7 @@ const MEND: &str = "
     UPDATE main.outbox
     SET status = 'PENDING', status_at = 0, filler = NULL, attempts = 0, wait_ms = 0, held_by = NULL, synced = 0,
         last_error = NULL, created_at = 0, nonce = 0, checksum = NULL, qos = 1, retain = 0, priority = NULL,
-        expires_at = NULL, topic = 'damaged', key = NULL, content_type = NULL, response_topic = NULL,
+        bytes = NULL, total_bytes = NULL, expires_at = NULL, topic = 'damaged', key = NULL, content_type = NULL, response_topic = NULL,
         correlation_data = NULL, headers = NULL,
         payload = CASE WHEN typeof(payload) = 'text' OR typeof(payload) = 'blob' THEN payload ELSE x'' END
     WHERE id = ?1 AND NOT (
@@ -75,7 +75,8 @@ const MEND: &str = "
         AND typeof(coalesce(priority, 0)) = 'integer' AND typeof(coalesce(expires_at, 0)) = 'integer'
         AND typeof(coalesce(key, '')) = 'text' AND typeof(coalesce(content_type, '')) = 'text'
         AND typeof(coalesce(response_topic, '')) = 'text' AND typeof(coalesce(correlation_data, x'')) = 'blob'
-        AND typeof(coalesce(headers, '')) = 'text')";
+        AND typeof(coalesce(headers, '')) = 'text' AND typeof(coalesce(bytes, 0)) = 'integer'
+        AND typeof(coalesce(total_bytes, 0)) = 'integer')";
 
 /// Why a row is parked that could not be written.
 const WRONG_TYPE: &str = "damaged: a value in it has the wrong type";

@@ -18,6 +18,7 @@ type Part = fn(&Path);
 
 /// The parts, by name.
 const PARTS: &[(&str, Part)] = &[
+    ("budget::fills", crate::budget::fills),
     ("opening::opens", crate::opening::opens),
     ("forwarding::commits", crate::forwarding::commits),
     ("forwarding::dies_with_messages_in_flight", crate::forwarding::dies_with_messages_in_flight),

@@ -1,5 +1,6 @@
 //! Everything that is tested through the public API, in one binary.
 
+mod budget;
 mod child;
 #[cfg(feature = "mqtt")]
 mod closed_topics;

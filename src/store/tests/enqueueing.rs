@@ -1,7 +1,7 @@
 use std::collections::HashSet;
 
 use super::{Device, Fate, MAX_PAYLOAD, NOW, enqueue, message};
-use crate::store::Content;
+use crate::store::{Budget, Content};
 use crate::{Error, Message, QoS};
 
 #[test]
@@ -30,9 +30,9 @@ fn what_is_enqueued_is_what_is_read() {
 fn a_rolled_back_transaction_leaves_no_message_and_no_gap() {
     let mut device = Device::new();
     let tx = device.app.transaction().unwrap();
-    let rolled_back = enqueue(&tx, &Message::text("t", "ghost"), MAX_PAYLOAD).unwrap();
+    let rolled_back = enqueue(&tx, &Message::text("t", "ghost"), MAX_PAYLOAD, &Budget::default()).unwrap();
     tx.rollback().unwrap();
-    let kept = enqueue(&device.app, &Message::text("t", "p"), MAX_PAYLOAD).unwrap();
+    let kept = enqueue(&device.app, &Message::text("t", "p"), MAX_PAYLOAD, &Budget::default()).unwrap();
     assert_eq!((rolled_back.row(), kept.row()), (1, 1));
     assert_ne!(rolled_back, kept, "the nonce tells them apart");
     let (_, content) = &device.fresh()[0];
@@ -66,9 +66,15 @@ fn a_row_says_whether_its_commit_is_synced() {
 fn a_message_that_breaks_a_limit_is_not_written() {
     let device = Device::new();
     let too_large = Message::new("t", vec![0; 11]);
-    assert!(matches!(enqueue(&device.app, &too_large, 10), Err(Error::Invalid { field: "payload", .. })));
+    assert!(matches!(
+        enqueue(&device.app, &too_large, 10, &Budget::default()),
+        Err(Error::Invalid { field: "payload", .. })
+    ));
     let wildcard = Message::text("a/#", "p");
-    assert!(matches!(enqueue(&device.app, &wildcard, 10), Err(Error::Invalid { field: "topic", .. })));
+    assert!(matches!(
+        enqueue(&device.app, &wildcard, 10, &Budget::default()),
+        Err(Error::Invalid { field: "topic", .. })
+    ));
     assert_eq!(device.number("SELECT count(*) FROM outbox"), 0);
 }
 
@@ -79,7 +85,7 @@ fn a_transaction_that_read_first_and_was_overtaken_says_so() {
     let tx = device.app.transaction().unwrap();
     let _: i64 = tx.query_row("SELECT count(*) FROM outbox", [], |row| row.get(0)).unwrap();
     other.execute_batch("INSERT INTO outbox (topic, payload) VALUES ('t', 'p')").unwrap();
-    assert!(matches!(enqueue(&tx, &Message::text("t", "p"), MAX_PAYLOAD), Err(Error::Snapshot(_))));
+    assert!(matches!(enqueue(&tx, &Message::text("t", "p"), MAX_PAYLOAD, &Budget::default()), Err(Error::Snapshot(_))));
 }
 
 /// Page writes, as they stand in the write-ahead log: 4,120 bytes each.

@@ -1,6 +1,7 @@
 //! What the store promises, on real files.
 
 mod admin;
+mod budget;
 mod clocks;
 mod damage;
 mod enqueueing;
@@ -19,7 +20,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use super::{Batch, Content, Fate, Role, Row, Settlement, Store, configure, enqueue, open};
+use super::{Batch, Budget, Content, Fate, Role, Row, Settlement, Store, configure, enqueue, open};
 use crate::Message;
 
 const BUSY: Duration = Duration::from_secs(5);
@@ -54,7 +55,7 @@ impl Device {
     }
 
     fn put(&self, message: &Message) -> i64 {
-        enqueue(&self.app, message, MAX_PAYLOAD).expect("enqueues").row()
+        enqueue(&self.app, message, MAX_PAYLOAD, &Budget::default()).expect("enqueues").row()
     }
 
     fn put_many(&self, n: usize) {
