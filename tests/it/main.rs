@@ -1,10 +1,8 @@
 //! Everything that is tested through the public API, in one binary.
 
-mod child;
 #[cfg(feature = "mqtt")]
 mod closed_topics;
 mod conformance;
-mod device;
 mod figures;
 mod forwarding;
 mod lifecycle;
@@ -21,6 +19,10 @@ mod transaction;
 #[cfg(feature = "tls")]
 #[path = "../support/authority.rs"]
 mod authority;
+#[path = "../support/child.rs"]
+mod child;
+#[path = "../support/device.rs"]
+mod device;
 #[cfg(feature = "mqtt")]
 #[path = "../support/mosquitto.rs"]
 mod mosquitto;
@@ -30,3 +32,14 @@ mod proxy;
 #[cfg(feature = "mqtt")]
 #[path = "../support/scripted.rs"]
 mod scripted;
+
+/// The parts that are played in a process of their own, by name.
+const PARTS: &[(&str, child::Part)] = &[
+    ("opening::opens", opening::opens),
+    ("forwarding::commits", forwarding::commits),
+    ("forwarding::dies_with_messages_in_flight", forwarding::dies_with_messages_in_flight),
+    ("lifecycle::forwards", lifecycle::forwards),
+    ("lifecycle::dies_in_a_transaction", lifecycle::dies_in_a_transaction),
+    ("offline::waits", offline::waits),
+    ("offline::waits_in_vain", offline::waits_in_vain),
+];
