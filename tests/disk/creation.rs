@@ -6,7 +6,7 @@
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use edge_outbox::rusqlite::Connection;
 use edge_outbox::{Message, Outbox};

@@ -5,8 +5,13 @@
 #![cfg(target_os = "linux")]
 
 mod creation;
+mod failing;
+mod file_size;
+mod locked;
 mod program;
 mod stopping;
+mod two_forwarders;
+mod worn_out;
 
 #[path = "../support/card.rs"]
 mod card;
@@ -18,4 +23,8 @@ mod device;
 mod faults;
 
 /// The parts that are played in a process of their own, by name.
-const PARTS: &[(&str, child::Part)] = &[("creation::opens", creation::opens), ("program::runs", program::runs)];
+const PARTS: &[(&str, child::Part)] = &[
+    ("creation::opens", creation::opens),
+    ("program::runs", program::runs),
+    ("two_forwarders::forwards", two_forwarders::forwards),
+];

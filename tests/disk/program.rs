@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,8 @@ use edge_outbox::rusqlite::Connection;
 use edge_outbox::{Error, Message, Outbox};
 
 use crate::child::{Child, listen, say};
-use crate::device::{Device, SOON, quick};
+use crate::device::{Device, SOON, quick, said};
+use crate::faults::Faults;
 
 /// Its table.
 pub const TABLE: &str = "CREATE TABLE IF NOT EXISTS reading (number INTEGER PRIMARY KEY)";
@@ -23,48 +24,52 @@ pub const TABLE: &str = "CREATE TABLE IF NOT EXISTS reading (number INTEGER PRIM
 pub fn runs(database: &Path) {
     let broker = InProcess::new();
     let everything = broker.subscribe("#").unwrap();
-    let arrived = Mutex::new(BTreeSet::new());
-    let opened = Outbox::builder(database).settings(quick()).broker(broker.clone()).open();
-    let outbox = match opened {
+    let outbox = match Outbox::builder(database).settings(quick()).broker(broker.clone()).open() {
         Ok(outbox) => outbox,
-        Err(error) => return say(format!("cannot open: {error:?}")),
+        Err(error) => return say(format!("{error:?}")),
     };
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            for arrival in everything.iter() {
-                let number: i64 = String::from_utf8_lossy(arrival.message.payload.as_bytes()).parse().unwrap();
-                arrived.lock().unwrap().insert(number);
-                arrival.acknowledge();
-            }
-        });
-        say("open");
-        while let Some(told) = listen() {
-            match told.split_once(' ').unwrap_or((&told, "")) {
-                ("write", number) => match write(&outbox, number.parse().unwrap()) {
-                    Ok(()) => say("written"),
-                    Err(error) => say(format!("{error:?}")),
-                },
-                ("storage", "") => say(format!("{:?}", outbox.status().storage)),
-                ("flush", "") => say(format!("{:?}", outbox.flush(SOON).map_err(|error| error.to_string()))),
-                ("offline", "") => say(format!("{:?}", broker.go_offline())),
-                ("online", "") => say(format!("{:?}", broker.go_online())),
-                ("arrived", "") => {
-                    let arrived = arrived.lock().unwrap();
-                    say(arrived.iter().map(i64::to_string).collect::<Vec<_>>().join(" "));
-                }
-                _ => panic!("{told:?}?"),
-            }
+    let arrived = Arc::new(Mutex::new(BTreeSet::new()));
+    let arrives = Arc::clone(&arrived);
+    thread::spawn(move || {
+        for arrival in everything.iter() {
+            let number: i64 = said(&arrival).trim_end().parse().unwrap();
+            arrives.lock().unwrap().insert(number);
+            arrival.acknowledge();
         }
-        drop(outbox);
-        std::process::exit(0); // the broker's other half still listens
     });
+    say("open");
+    while let Some(told) = listen() {
+        match told.split_once(' ').unwrap_or((&told, "")) {
+            ("write", number) => say(write(&outbox, number.parse().unwrap(), SMALL)),
+            ("write-large", number) => say(write(&outbox, number.parse().unwrap(), LARGE)),
+            ("storage", "") => say(format!("{:?}", outbox.status().storage)),
+            ("flush", "") => say(format!("{:?}", outbox.flush(SOON).map_err(|error| error.to_string()))),
+            ("offline", "") => say(format!("{:?}", broker.go_offline())),
+            ("online", "") => say(format!("{:?}", broker.go_online())),
+            ("arrived", "") => {
+                let arrived = arrived.lock().unwrap();
+                say(arrived.iter().map(i64::to_string).collect::<Vec<_>>().join(" "));
+            }
+            _ => panic!("{told:?}?"),
+        }
+    }
 }
 
-fn write(outbox: &Outbox, number: i64) -> Result<(), Error> {
-    outbox.transaction(|tx| {
+/// Messages of a transaction, and bytes of each.
+type Size = (usize, usize);
+const SMALL: Size = (1, 10);
+/// More than SQLite keeps in memory: part of it goes to the disk before the commit.
+const LARGE: Size = (8, 200_000);
+
+fn write(outbox: &Outbox, number: i64, (messages, bytes): Size) -> String {
+    let written = outbox.transaction(|tx| -> Result<(), Error> {
         tx.execute("INSERT INTO reading (number) VALUES (?1)", [number])?;
-        outbox.enqueue(tx, &Message::text("t", number.to_string())).map(drop)
-    })
+        for _ in 0..messages {
+            outbox.enqueue(tx, &Message::text("t", format!("{number}{}", " ".repeat(bytes))))?;
+        }
+        Ok(())
+    });
+    written.map_or_else(|error| format!("{error:?}"), |()| "written".to_owned())
 }
 
 /// The program as the test sees it.
@@ -83,10 +88,33 @@ impl Program {
         device.sql().execute_batch(TABLE).unwrap();
     }
 
-    /// `set`: what else is to be set for its process.
     #[track_caller]
-    pub fn start(device: &Device, set: impl FnOnce(&mut Command)) -> Self {
-        let mut child = Child::play_with("program::runs", &device.database(), set);
+    pub fn start(device: &Device) -> Self {
+        Self::of(Child::play("program::runs", &device.database()))
+    }
+
+    #[track_caller]
+    pub fn start_with(device: &Device, faults: &Faults) -> Self {
+        let preloaded = |command: &mut Command| faults.preload(command);
+        Self::of(Child::play_with("program::runs", &device.database(), preloaded))
+    }
+
+    /// In the place of a shell that has done something first.
+    #[track_caller]
+    pub fn start_after(shell: &str, device: &Device) -> Self {
+        Self::of(Child::play_after(shell, "program::runs", &device.database()))
+    }
+
+    /// After one that is gone, of which it knows what that one wrote.
+    #[track_caller]
+    pub fn start_again(device: &Device, gone: Program) -> Self {
+        let Program { child, next, written, unknown } = gone;
+        drop(child);
+        Program { next, written, unknown, ..Self::start(device) }
+    }
+
+    #[track_caller]
+    fn of(mut child: Child) -> Self {
         assert_eq!(child.hear(), "open");
         Program { child, next: 0, written: BTreeSet::new(), unknown: BTreeSet::new() }
     }
@@ -100,23 +128,26 @@ impl Program {
 
     /// Writes the next number; what was answered.
     pub fn try_write(&mut self) -> String {
+        self.write_or_die("write").expect("the program ended without a word")
+    }
+
+    pub fn try_write_large(&mut self) -> String {
+        self.write_or_die("write-large").expect("the program ended without a word")
+    }
+
+    /// Writes the next number; `None` when it died of it.
+    pub fn write_or_die(&mut self, how: &str) -> Option<String> {
         self.next += 1;
         self.unknown.insert(self.next);
-        let answer = self.child.ask(&format!("write {}", self.next));
+        self.child.tell(&format!("{how} {}", self.next));
+        let answer = self.child.hear_or_end()?;
         if answer == "written" {
             self.written.insert(self.next);
         }
         if !answer.starts_with("MaybeCommitted") {
             self.unknown.remove(&self.next);
         }
-        answer
-    }
-
-    /// Writes the next number without waiting for what becomes of it.
-    pub fn write_and_not_look(&mut self) {
-        self.next += 1;
-        self.unknown.insert(self.next);
-        self.child.tell(&format!("write {}", self.next));
+        Some(answer)
     }
 
     /// Writes numbers until one is answered so.

@@ -39,11 +39,23 @@ impl Child {
         Self::begin(&mut command).unwrap()
     }
 
+    /// Plays it in the place of a shell that has done something first: what is set for a process stays when another
+    /// program takes its place.
+    pub fn play_after(shell: &str, part: &str, database: &Path) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("{shell}; exec \"$0\" \"$@\"")]).arg(env::current_exe().unwrap());
+        Self::begin(Self::set(&mut command, part, database)).unwrap()
+    }
+
     fn command(part: &str, database: &Path) -> Command {
         let mut command = Command::new(env::current_exe().unwrap());
-        command.args(["--exact", "child::a_part_in_a_process_of_its_own", "--nocapture"]);
-        command.env(PART, part).env(DATABASE, database).stdin(Stdio::piped()).stdout(Stdio::piped());
+        Self::set(&mut command, part, database);
         command
+    }
+
+    fn set<'c>(command: &'c mut Command, part: &str, database: &Path) -> &'c mut Command {
+        command.args(["--exact", "child::a_part_in_a_process_of_its_own", "--nocapture"]);
+        command.env(PART, part).env(DATABASE, database).stdin(Stdio::piped()).stdout(Stdio::piped())
     }
 
     fn begin(command: &mut Command) -> io::Result<Self> {
@@ -102,6 +114,10 @@ impl Child {
 
     /// Ends it without a chance to clean up, and waits until it is gone.
     pub fn kill(mut self) -> ExitStatus {
+        self.kill_now()
+    }
+
+    pub fn kill_now(&mut self) -> ExitStatus {
         self.process.kill().unwrap();
         self.process.wait().unwrap()
     }
