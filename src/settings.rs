@@ -43,8 +43,8 @@ pub struct Settings {
     /// Bytes of the disk that the outbox leaves to others, 0 to 1 TiB: where less would be free, new messages are
     /// answered [`Error::Full`]. Defaults to 16,777,216 (16 MiB).
     pub keep_free: u64,
-    /// Bytes of a file beside the database, `-outbox-reserve`, that hold a place on the disk, 65,536 (64 KiB) to 1 GiB,
-    /// or 0 for none. It is given up where the disk is full to the last byte, since to write down that a message was
+    /// Bytes of a file beside the database, `-outbox-reserve`, that hold a place on the disk, 1 MiB to 1 GiB, or 0
+    /// for none. It is given up where the disk is full to the last byte, since to write down that a message was
     /// sent takes space too, and made again afterwards; in between new messages are answered [`Error::Full`]. What the
     /// write-ahead log holds before it is moved into the database should fit. Defaults to 4,194,304 (4 MiB).
     pub reserve: u64,
@@ -130,7 +130,7 @@ impl Settings {
         number("max_pending_bytes", self.max_pending_bytes.unwrap_or(1), 1, u64::MAX);
         number("keep_free", self.keep_free, 0, 1 << 40);
         if self.reserve != 0 {
-            number("reserve", self.reserve, 64 * 1024, 1 << 30);
+            number("reserve", self.reserve, 1 << 20, 1 << 30);
         }
 
         let mut time = |name: &str, value: Duration, low: Duration, high: Duration| {

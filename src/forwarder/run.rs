@@ -28,8 +28,6 @@ const HAND_OVER: usize = 64;
 const PATIENCE: Duration = Duration::from_millis(50);
 /// How often at most the length of the log and the space on the disk are looked at.
 const TEND_EVERY: Duration = Duration::from_secs(1);
-/// How often it is tried to save what a deleted log held, while others are in the way: at each look for commits.
-const RESCUES: u32 = 50;
 /// How often an adapter is asked again that did not take everything.
 const LEFT_OVER: Duration = Duration::from_millis(20);
 
@@ -75,10 +73,9 @@ pub(crate) struct Run<'p> {
     health: Health,
     /// Reading failed this often in a row.
     read_failures: u32,
-    /// Tries to save what a deleted log held.
-    rescues: u32,
-    /// Somebody deleted the `-wal`: this connection cannot be used any more, nor can those of the application.
-    log_is_lost: bool,
+    /// Somebody deleted the `-wal`, and what it held stands in the database: this connection cannot be used any more,
+    /// nor can those of the application.
+    log_is_saved: bool,
 }
 
 impl<'p> Run<'p> {
@@ -106,8 +103,7 @@ impl<'p> Run<'p> {
             sent: 0,
             health: Health::new(parts.disk.clone()),
             read_failures: 0,
-            rescues: 0,
-            log_is_lost: false,
+            log_is_saved: false,
             parts,
         })
     }
@@ -120,7 +116,7 @@ impl<'p> Run<'p> {
             if sending == 0 {
                 self.receive();
                 self.look_for_commits();
-                if self.log_is_lost {
+                if self.log_is_saved {
                     self.parts.broker.disconnect(Instant::now());
                     break;
                 }
@@ -156,6 +152,9 @@ impl<'p> Run<'p> {
                     }
                 }
             }
+        }
+        if !self.log_is_saved && self.health.look_at_files() == Some(Part::Log) {
+            self.save_log();
         }
         if !self.dispatcher.is_settled() {
             log::warn!("not all acknowledgements could be written down: the next start sends those messages again");
@@ -272,27 +271,28 @@ impl<'p> Run<'p> {
             Err(error) => drop(self.health.trouble(Work::Look, &error)),
         }
         let lost = self.health.look_at_files();
-        self.log_is_lost = lost == Some(Part::Log) && self.rescue();
-        if lost.is_none() && now >= self.next_tending {
+        if now >= self.next_tending {
             self.next_tending = now + TEND_EVERY;
-            if let Err(error) = self.parts.store.checkpoint() {
-                log::debug!("no checkpoint this time: {}", chain(&error));
+            match lost {
+                None => self.health.tend(&self.parts.store, self.dispatcher.is_idle()),
+                Some(Part::Log) => self.log_is_saved = self.save_log(),
+                Some(Part::Database | Part::SharedMemory) => {}
             }
-            self.health.tend(&self.parts.store, self.dispatcher.is_idle());
         }
     }
 
     /// The log was deleted: what is committed and stands in no other file is moved into the database, as long as this
     /// process has the log open. Whoever opens the database next begins another log, of which this connection would
     /// know nothing: it is not used any more then. Whether that is done.
-    fn rescue(&mut self) -> bool {
-        self.rescues += 1;
-        match self.parts.store.empty_log() {
+    fn save_log(&self) -> bool {
+        let saved = self.parts.store.empty_log();
+        match &saved {
             Ok(()) => log::warn!("the log was deleted: all that was committed has been moved into the database"),
-            Err(Error::Busy(_)) if self.rescues < RESCUES => return false,
-            Err(error) => log::error!("the log was deleted, and cannot be moved into the database: {}", chain(&error)),
+            Err(error) => {
+                log::error!("the log was deleted, and cannot be moved into the database yet: {}", chain(error))
+            }
         }
-        true
+        saved.is_ok()
     }
 
     fn read(&mut self, query: &Query) {
@@ -391,6 +391,9 @@ impl<'p> Run<'p> {
             let _turn = turn.map_err(|_| Error::Busy(crate::store::busy()))?;
             match self.parts.store.settle(&batch, now_ms(), Some(purge)) {
                 Err(error) if self.health.trouble(Work::Write, &error) => {
+                    // What was gained is for the database, which the log may have made longer: then the log begins anew
+                    // in the space that it has.
+                    self.parts.store.checkpoint_now()?;
                     self.parts.store.settle(&batch, now_ms(), None)
                 }
                 written => written,

@@ -4,6 +4,7 @@
 mod closed_topics;
 mod conformance;
 mod figures;
+mod files;
 mod forwarding;
 mod lifecycle;
 #[cfg(feature = "mqtt")]
