@@ -10,6 +10,9 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
+const JOURNAL: &str = "has_journal";
+const NO_JOURNAL: &str = "^has_journal";
+
 /// Thaws, unmounts and is gone when its input ends, which it does when the test ends, however it ends.
 const KEEPER: &str = r#"
     trap '' INT TERM HUP
@@ -44,26 +47,30 @@ impl Card {
 
     /// On a block device, as cards are.
     pub fn ext4(bytes: u64) -> Option<Self> {
-        available(Self::block_device(bytes, "defaults", None))
+        available(Self::block_device(bytes, JOURNAL, "defaults", None))
     }
 
     /// One that lets itself be written no more after an error, until it is repaired.
     pub fn ext4_read_only_after_errors(bytes: u64) -> Option<Self> {
-        available(Self::block_device(bytes, "errors=remount-ro", None))
+        available(Self::block_device(bytes, JOURNAL, "errors=remount-ro", None))
     }
 
-    /// One of `bytes`, of which only `real` exist, as of a card that lies or wears out: once they are written, fsync
-    /// fails. [`wear_out`](Self::wear_out) says when.
+    /// One of `bytes`, of which only `real` exist, as of a card that lies about its size or wears out: from
+    /// [`wear_out`](Self::wear_out) on its syncs fail. Without a journal, since ext4 lets itself be written no more
+    /// when it cannot write that.
     pub fn ext4_with_less_behind(bytes: u64, real: u64) -> Option<Self> {
         let below = Self::tmpfs(real)?;
-        available(Self::block_device(bytes, "errors=continue", Some(below)))
+        available(
+            Self::block_device(bytes, NO_JOURNAL, "errors=continue,dioread_lock", Some(below))
+                .inspect(Self::tell_the_truth),
+        )
     }
 
-    fn block_device(bytes: u64, options: &str, below: Option<Card>) -> io::Result<Self> {
+    fn block_device(bytes: u64, journal: &str, options: &str, below: Option<Card>) -> io::Result<Self> {
         let own = tempfile::tempdir()?;
         let image = below.as_ref().map_or(own.path(), Card::folder).join("card.img");
         File::create(&image)?.set_len(bytes)?;
-        run("mkfs.ext4", &["-q", "-m", "0"], Some(&image))?;
+        run("mkfs.ext4", &["-q", "-b", "4096", "-m", "0", "-O", journal], Some(&image))?;
         Self::mount(&["-o", &format!("loop,{options}"), &image.to_string_lossy()], Some((own, image.clone())), below)
     }
 
@@ -136,6 +143,14 @@ impl Card {
         assert!(matches!(fsck.status.code(), Some(0 | 1)), "{fsck:?}");
         run("mount", &["-o", "loop", &image.to_string_lossy()], Some(&self.folder)).unwrap();
         self.keep().unwrap();
+    }
+
+    /// Linux takes a write to a loop device for done when only the front of it is. Where it writes page by page there
+    /// is no front.
+    fn tell_the_truth(&self) {
+        let device = self.device();
+        let name = device.file_name().unwrap().to_string_lossy();
+        fs::write(format!("/sys/block/{name}/queue/max_sectors_kb"), "4").unwrap();
     }
 
     fn device(&self) -> PathBuf {
