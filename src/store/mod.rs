@@ -29,7 +29,7 @@ pub(crate) use admin::{
     FailedRow, Status, Stored, discard, failed, failed_count, fresh_above, get, held_count, oldest_pending, position,
     retry, retry_all, waiting_count,
 };
-pub(crate) use connect::{Role, configure};
+pub(crate) use connect::{Role, configure, empty_log};
 pub(crate) use enqueue::enqueue;
 pub(crate) use purge::Purge;
 pub(crate) use row::{Batch, Content, Fate, Lane, Query, Row, Settlement};
@@ -44,16 +44,13 @@ pub(crate) struct Store {
     purge: purge::Cursor,
     /// Settlements before purging is tried again, after it failed.
     purge_rests: u32,
-    /// Whether a sync failed since the log last began anew.
-    log_is_doubtful: bool,
 }
 
 impl Store {
     /// Takes over a connection to a [prepared](prepare) database.
     pub fn new(conn: Connection) -> Result<Self, Error> {
         configure(&conn, Role::Forwarder)?;
-        let mut store =
-            Store { conn, data_version: 0, purge: purge::Cursor::default(), purge_rests: 0, log_is_doubtful: false };
+        let mut store = Store { conn, data_version: 0, purge: purge::Cursor::default(), purge_rests: 0 };
         store.changed()?;
         Ok(store)
     }

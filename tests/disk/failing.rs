@@ -27,17 +27,18 @@ fn while_nothing_can_be_written_the_program_is_told_and_afterwards_it_goes_on() 
         program.ask("offline");
         program.write();
         faults.every(Does::Answer(errno), WRITE, ANY_FILE);
+        // SQLite writes before the commit when it is more than it keeps in memory,
+        let answer = program.try_write_large();
+        assert!(answer.starts_with("Disk("), "{answer}");
+        // or else at the commit.
+        let answer = program.try_write();
+        assert!(answer.starts_with("MaybeCommitted"), "{answer}");
         for _ in 0..3 {
-            // SQLite writes at the commit,
             let answer = program.try_write();
-            assert!(answer.starts_with("MaybeCommitted"), "{answer}");
-            // or before, when it is more than it keeps in memory.
-            let answer = program.try_write_large();
-            assert!(answer.starts_with("Disk("), "{answer}");
+            assert!(answer.starts_with("MaybeCommitted") || answer.starts_with("Disk("), "{answer}");
         }
         program.ask("online");
         program.wait_for_storage("what the forwarder meets", |storage| storage.starts_with("Failing"));
-        assert!(faults.failed() > 6);
         faults.heal();
         program.write();
         program.settles(&device);
@@ -50,9 +51,12 @@ fn while_nothing_can_be_written_the_program_is_told_and_afterwards_it_goes_on() 
 fn while_syncs_fail_nothing_is_sent_that_is_not_in_the_table_and_afterwards_it_goes_on() {
     let (device, faults, mut program) = running();
     faults.every(Does::Answer(Errno::IO), SYNC, ANY_FILE);
+    let answer = program.try_write();
+    assert!(answer.starts_with("MaybeCommitted"), "{answer}");
     for _ in 0..5 {
+        // A sync that succeeds now would say nothing: the log has to begin anew first.
         let answer = program.try_write();
-        assert!(answer.starts_with("MaybeCommitted"), "{answer}");
+        assert!(answer.starts_with("Disk("), "{answer}");
     }
     faults.heal();
     program.write();

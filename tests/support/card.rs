@@ -60,10 +60,7 @@ impl Card {
     /// when it cannot write that.
     pub fn ext4_with_less_behind(bytes: u64, real: u64) -> Option<Self> {
         let below = Self::tmpfs(real)?;
-        available(
-            Self::block_device(bytes, NO_JOURNAL, "errors=continue,dioread_lock", Some(below))
-                .inspect(Self::tell_the_truth),
-        )
+        available(Self::block_device(bytes, NO_JOURNAL, "errors=continue", Some(below)).inspect(Self::tell_the_truth))
     }
 
     fn block_device(bytes: u64, journal: &str, options: &str, below: Option<Card>) -> io::Result<Self> {
