@@ -7,6 +7,7 @@
 mod creation;
 mod failing;
 mod file_size;
+mod full;
 mod locked;
 mod program;
 mod stopping;
