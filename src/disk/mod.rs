@@ -9,14 +9,14 @@ mod reserve;
 mod tests;
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use files::Files;
-use reserve::Reserve;
+use reserve::{Reserve, is_lack_of_space};
 
 pub(crate) use files::Part;
 
@@ -155,7 +155,7 @@ impl Disk {
         let path = &self.probe;
         let synced = File::create(path).and_then(|mut file| match file.write_all(&vec![b'x'; PROBE]) {
             // Too little to find out by: then the log is emptied all the same, which makes space.
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => Ok(()),
+            Err(error) if is_lack_of_space(&error) => Ok(()),
             written => written.and_then(|()| file.sync_all()),
         });
         let _ = fs::remove_file(path);
