@@ -69,8 +69,11 @@ pub struct Settings {
     /// settled together in one transaction. Shorter wears the card more. Defaults to 1 s.
     #[serde(with = "humantime_serde")]
     pub settle_after: Duration,
-    /// How long a sent message stays in the table at least, by the wall clock. 0 deletes it at the next purge. Purging
-    /// rides along with later settlements, 100 rows or more at a time. Defaults to 1 h.
+    /// How long a sent message stays in the table at least, by the wall clock or by the time that the device is on,
+    /// whichever says first that it is over (a stamp from the future is over at once). By the second it is over after
+    /// twice as long at the latest, so that a device whose clock is never set purges too; after a reboot only the time
+    /// up to the first commit is known to have passed. 0 deletes it at the next purge. Purging rides along with later
+    /// settlements, 100 rows or more at a time. Defaults to 1 h.
     #[serde(with = "humantime_serde")]
     pub retention: Duration,
     /// How often the forwarder looks whether another connection or process has committed, 1 ms to 1 min. Commits

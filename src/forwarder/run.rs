@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
+use super::boot::Boot;
 use super::dispatcher::{Action, Dice, Dispatcher, Ending, Rules, Session};
 use super::expiry;
 use super::flushes::Flushes;
@@ -59,6 +60,7 @@ pub(crate) struct Run<'p> {
     parts: &'p mut Parts,
     dispatcher: Dispatcher,
     begun: Instant,
+    boot: Boot,
     events: Vec<Event>,
     /// Messages of rows that were read ahead.
     contents: BTreeMap<i64, Content>,
@@ -93,6 +95,7 @@ impl<'p> Run<'p> {
         Ok(Run {
             dispatcher,
             begun: now,
+            boot: Boot::present(),
             events: Vec::new(),
             contents: BTreeMap::new(),
             queue: VecDeque::new(),
@@ -385,7 +388,8 @@ impl<'p> Run<'p> {
     }
 
     fn write(&mut self, batch: Batch) {
-        let purge = Purge { retention: self.parts.settings.retention, upto: self.dispatcher.position() };
+        let (retention, upto) = (self.parts.settings.retention, self.dispatcher.position());
+        let purge = Purge { retention, upto, uptime: self.boot.uptime() };
         let written = self.health.may_write().and_then(|()| {
             let turn = self.parts.gate.wait(Who::Forwarder, PATIENCE);
             let _turn = turn.map_err(|_| Error::Busy(crate::store::busy()))?;

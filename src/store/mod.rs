@@ -31,7 +31,7 @@ pub(crate) use admin::{
 };
 pub(crate) use connect::{Role, configure, empty_log};
 pub(crate) use enqueue::enqueue;
-pub(crate) use purge::Purge;
+pub(crate) use purge::{Purge, Uptime};
 pub(crate) use row::{Batch, Content, Fate, Lane, Query, Row, Settlement};
 #[cfg(test)]
 pub(crate) use schema::open;
@@ -42,6 +42,8 @@ pub(crate) struct Store {
     conn: Connection,
     data_version: i64,
     purge: purge::Cursor,
+    /// As it was when a transaction last asked, for settlements that do without purging.
+    era: Option<purge::Era>,
     /// Settlements before purging is tried again, after it failed.
     purge_rests: u32,
 }
@@ -50,7 +52,7 @@ impl Store {
     /// Takes over a connection to a [prepared](prepare) database.
     pub fn new(conn: Connection) -> Result<Self, Error> {
         configure(&conn, Role::Forwarder)?;
-        let mut store = Store { conn, data_version: 0, purge: purge::Cursor::default(), purge_rests: 0 };
+        let mut store = Store { conn, data_version: 0, purge: purge::Cursor::default(), era: None, purge_rests: 0 };
         store.changed()?;
         Ok(store)
     }

@@ -3,7 +3,7 @@
 use log::{debug, warn};
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
-use super::purge::Purge;
+use super::purge::{Era, Purge};
 use super::{Batch, Fate, Settlement, Store};
 use crate::Error;
 use crate::broker::MAX_REASON;
@@ -19,7 +19,7 @@ macro_rules! one_more {
 const SENT: &str = concat!(
     "
     UPDATE main.outbox
-    SET status = 'SENT', filler = '...', status_at = ?2, held_by = NULL,
+    SET status = 'SENT', filler = ?3, status_at = ?2, held_by = NULL,
         attempts = ",
     one_more!(),
     "
@@ -71,6 +71,9 @@ const MEND: &str = "
         AND typeof(coalesce(key, '')) = 'text' AND typeof(coalesce(content_type, '')) = 'text'
         AND typeof(coalesce(response_topic, '')) = 'text' AND typeof(coalesce(correlation_data, x'')) = 'blob'
         AND typeof(coalesce(headers, '')) = 'text')";
+
+/// What a SENT row bears where no era is known: it goes by the wall clock alone.
+const NO_ERA: &str = "...";
 
 /// Settlements that are written in one transaction where there is little space.
 const PIECE: usize = 16;
@@ -142,31 +145,42 @@ impl Store {
 
     fn write(&mut self, batch: &Batch, now_ms: i64, purge: Option<Purge>) -> Result<Settled, Error> {
         let mut cursor = self.purge.clone();
-        let purge = purge.filter(|purge| cursor.wants(purge));
+        let wants = purge.is_some_and(|purge| cursor.wants(&purge));
         let mut settled = Settled::default();
-        if batch.settlements.is_empty() && batch.position.is_none() && !batch.synced && purge.is_none() {
+        let state = batch.position.is_some() || batch.synced;
+        if batch.settlements.is_empty() && !state && !wants {
             return Ok(settled);
         }
         let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut era = self.era;
+        if let Some(Purge { retention, uptime, .. }) = purge {
+            cursor.advance(uptime);
+            let now = Era::read(&tx, uptime)?;
+            self.era = Some(now);
+            // A page of its own at most once per retention, and only while there is something to purge.
+            let write = state || wants && now.is_over(retention);
+            era = Some(if write { now.go_on(&tx, uptime, retention)? } else { now });
+        }
+        let mark = era.map_or_else(|| NO_ERA.to_owned(), |era| era.mark());
         for settlement in &batch.settlements {
-            cursor.settled(settlement, now_ms);
-            match settle_one(&tx, settlement, now_ms)? {
+            cursor.settled(settlement);
+            match settle_one(&tx, settlement, now_ms, &mark)? {
                 Effect::Failed => settled.failed.push(settlement.id),
                 Effect::Sent => settled.failed.retain(|id| *id != settlement.id),
                 Effect::Other => (),
             }
         }
-        if batch.position.is_some() || batch.synced {
+        if state {
             let changed = tx.prepare_cached(STATE)?.execute(params![batch.position, batch.synced])?;
             if changed != 1 {
                 return Err(rusqlite::Error::StatementChangedRows(changed).into());
             }
         }
-        if let Some(purge) = purge {
-            settled.purged = cursor.purge(&tx, &purge, now_ms)?;
+        if let (Some(purge), Some(era), true) = (purge, era, wants) {
+            settled.purged = cursor.purge(&tx, &purge, era, now_ms)?;
         }
         tx.commit()?;
-        self.purge = cursor;
+        (self.purge, self.era) = (cursor, era);
         Ok(settled)
     }
 }
@@ -178,14 +192,14 @@ enum Effect {
     Other,
 }
 
-fn settle_one(tx: &Transaction<'_>, settlement: &Settlement, now_ms: i64) -> Result<Effect, Error> {
+fn settle_one(tx: &Transaction<'_>, settlement: &Settlement, now_ms: i64, era: &str) -> Result<Effect, Error> {
     let Settlement { id, fate } = settlement;
     let effect = |fate: &Fate| match fate {
         Fate::Sent => Effect::Sent,
         Fate::Failed { .. } => Effect::Failed,
         Fate::Waiting { .. } | Fate::Held { .. } => Effect::Other,
     };
-    match update(tx, *id, fate, now_ms) {
+    match update(tx, *id, fate, now_ms, era) {
         Ok(1) => Ok(effect(fate)),
         Ok(_) => Ok(Effect::Other),
         // A trigger of the application's may have failed for its own table's types: then there is nothing to mend.
@@ -193,16 +207,16 @@ fn settle_one(tx: &Transaction<'_>, settlement: &Settlement, now_ms: i64) -> Res
             warn!("row {id} is damaged, a value has the wrong type: what it said is replaced, but for its payload");
             let reason = "damaged: a value in it has the wrong type".to_owned();
             let fate = if *fate == Fate::Sent { Fate::Sent } else { Fate::Failed { reason } };
-            update(tx, *id, &fate, now_ms)?;
+            update(tx, *id, &fate, now_ms, era)?;
             Ok(effect(&fate))
         }
         Err(error) => Err(error.into()),
     }
 }
 
-fn update(tx: &Transaction<'_>, id: i64, fate: &Fate, now_ms: i64) -> rusqlite::Result<usize> {
+fn update(tx: &Transaction<'_>, id: i64, fate: &Fate, now_ms: i64, era: &str) -> rusqlite::Result<usize> {
     match fate {
-        Fate::Sent => tx.prepare_cached(SENT)?.execute(params![id, now_ms]),
+        Fate::Sent => tx.prepare_cached(SENT)?.execute(params![id, now_ms, era]),
         Fate::Failed { reason } => tx.prepare_cached(FAILED)?.execute(params![id, now_ms, cut(reason)]),
         Fate::Waiting { wait, reason, lane } => {
             let wait_ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
