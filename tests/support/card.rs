@@ -208,7 +208,8 @@ fn path() -> String {
 }
 
 fn run(program: &str, arguments: &[&str], last: Option<&Path>) -> io::Result<()> {
-    let failed = |why: String| io::Error::other(format!("{program}: {why}"));
+    // The first line says it; what follows sends the reader elsewhere.
+    let failed = |why: String| io::Error::other(format!("{program}: {}", why.lines().next().unwrap_or("no word")));
     let mut command = Command::new(program);
     let ran = command.args(arguments).args(last).env("PATH", path()).stdin(Stdio::null()).output();
     let ran = ran.map_err(|error| failed(error.to_string()))?;
