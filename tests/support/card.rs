@@ -5,6 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -87,6 +88,7 @@ impl Card {
     fn keep(&mut self) -> io::Result<()> {
         let mut keeper = Command::new("sh");
         keeper.args(["-c", KEEPER]).arg(&self.folder).env("PATH", path()).stdin(Stdio::piped()).stdout(Stdio::null());
+        keeper.process_group(0); // what is sent to all that the tests started is not for it
         self.keeper = Some(keeper.spawn()?);
         Ok(())
     }
@@ -118,7 +120,7 @@ impl Card {
     /// Every write waits, until the answer is dropped.
     pub fn freeze(&self) -> Frozen {
         let mut freezer = Command::new("sh");
-        freezer.args(["-c", FREEZER]).arg(&self.folder).env("PATH", path());
+        freezer.args(["-c", FREEZER]).arg(&self.folder).env("PATH", path()).process_group(0);
         let mut freezer = freezer.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut said = String::new();
         BufReader::new(freezer.stdout.take().unwrap()).read_line(&mut said).unwrap();
