@@ -3,8 +3,7 @@
 //! `scripts/test-other-brokers` installs it and runs this alone. Where it is not installed every test passes, and says
 //! that it was skipped.
 
-#[allow(dead_code, reason = "the tests of tests/it take the rest")]
-#[path = "it/device.rs"]
+#[path = "support/device.rs"]
 mod device;
 #[path = "support/nats.rs"]
 mod nats;

@@ -8,13 +8,15 @@ mod reserve;
 #[cfg(test)]
 mod tests;
 
+use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use files::Files;
-use reserve::Reserve;
+use reserve::{Reserve, is_lack_of_space};
 
 pub(crate) use files::Part;
 
@@ -29,6 +31,9 @@ const PER_MESSAGE: u64 = 32 * 1024;
 /// What opening a database may take: its -shm, a header of its -wal, an entry in a folder.
 const TO_OPEN: u64 = 256 * 1024;
 
+/// Bytes by which it is found out whether the disk keeps what it is given.
+const PROBE: usize = 256 * 1024;
+
 pub(crate) struct Disk {
     folder: PathBuf,
     keep_free: u64,
@@ -36,6 +41,9 @@ pub(crate) struct Disk {
     files: Files,
     /// Whether one of the files was found to be another at the last look.
     lost: AtomicBool,
+    /// Whether a commit failed since the log last began anew.
+    log_is_doubtful: AtomicBool,
+    probe: PathBuf,
     seen: Mutex<Option<Seen>>,
 }
 
@@ -64,6 +72,8 @@ impl Disk {
             reserve: Reserve::of(database, settings.reserve),
             files: Files::of(database)?,
             lost: AtomicBool::new(false),
+            log_is_doubtful: AtomicBool::new(false),
+            probe: beside(database, "-outbox-probe"),
             seen: Mutex::new(None),
         })
     }
@@ -116,6 +126,40 @@ impl Disk {
     /// [`Error::Replaced`].
     pub fn no_loss_known(&self) -> Result<(), Error> {
         if self.lost.load(Ordering::SeqCst) { self.files_stand() } else { Ok(()) }
+    }
+
+    /// A commit failed. What could not be written to the log then is taken for written from now on by the kernel: a sync
+    /// that succeeds later says nothing of it. On ext4 that stays so however often the same place is written again
+    /// (measured: what was committed there afterwards, with a sync that succeeded, was zeros after the next mount). So
+    /// what the log holds is written once more, into the database, and the log begun anew in an empty file, which has
+    /// other places.
+    pub fn doubt_log(&self) {
+        self.log_is_doubtful.store(true, Ordering::Relaxed);
+    }
+
+    /// Has `empty` begin the log anew, if there is doubt about it.
+    ///
+    /// # Errors
+    /// Those of `empty`: the doubt stays then.
+    pub fn renew_log(&self, empty: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
+        // Taken back before it is emptied: another commit may fail meanwhile.
+        if self.log_is_doubtful.load(Ordering::Relaxed) && self.log_is_doubtful.swap(false, Ordering::Relaxed) {
+            self.probe().and_then(|()| empty()).inspect_err(|_| self.doubt_log())?;
+        }
+        Ok(())
+    }
+
+    /// Whether the disk keeps what it is given, by a file that nobody needs: what fails to be written in the database
+    /// itself could not be mended any more.
+    fn probe(&self) -> Result<(), Error> {
+        let path = &self.probe;
+        let synced = File::create(path).and_then(|mut file| match file.write_all(&vec![b'x'; PROBE]) {
+            // Too little to find out by: then the log is emptied all the same, which makes space.
+            Err(error) if is_lack_of_space(&error) => Ok(()),
+            written => written.and_then(|()| file.sync_all()),
+        });
+        let _ = fs::remove_file(path);
+        synced.map_err(|source| Error::Io { path: path.clone(), source })
     }
 
     /// Whether a message of one byte would be taken: what [`Storage::Full`](crate::Storage::Full) goes by.
@@ -189,6 +233,13 @@ impl Disk {
     fn seen(&self) -> MutexGuard<'_, Option<Seen>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A file beside the database, as SQLite names its own.
+fn beside(database: &Path, suffix: &str) -> PathBuf {
+    let mut path = database.as_os_str().to_owned();
+    path.push(suffix);
+    path.into()
 }
 
 /// Whether there is so little space that SQLite may not be able to open a database.

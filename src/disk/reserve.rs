@@ -113,7 +113,7 @@ fn write_out(mut file: &File, mut bytes: u64) -> io::Result<()> {
     file.sync_all()
 }
 
-fn is_lack_of_space(error: &io::Error) -> bool {
+pub(super) fn is_lack_of_space(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
 }
 

@@ -16,12 +16,14 @@ pub(super) enum Work {
     Read,
     /// The look whether anybody has committed.
     Look,
+    /// Moving the log into the database: until that goes well the log grows.
+    Checkpoint,
 }
 
 pub(super) struct Health {
     disk: Arc<Disk>,
     /// What each kind of [`Work`] met last, the gravest first.
-    met: [Storage; 3],
+    met: [Storage; 4],
     /// A file that is not the one any more that was opened, in words.
     replaced: Option<(Part, String)>,
     /// Whether new messages are turned away.
@@ -32,7 +34,7 @@ pub(super) struct Health {
 
 impl Health {
     pub fn new(disk: Arc<Disk>) -> Self {
-        Health { disk, met: [Storage::Ok, Storage::Ok, Storage::Ok], replaced: None, full: false, told: Storage::Ok }
+        Health { disk, met: [const { Storage::Ok }; 4], replaced: None, full: false, told: Storage::Ok }
     }
 
     pub fn storage(&self) -> Storage {
@@ -58,6 +60,9 @@ impl Health {
     /// again at once.
     pub fn trouble(&mut self, work: Work, error: &Error) -> bool {
         self.met[work as usize] = Storage::of(error);
+        if work == Work::Write && matches!(error, Error::Disk(_)) {
+            self.disk.doubt_log();
+        }
         self.tell();
         matches!(error, Error::DiskFull(_)) && self.disk.give_up_reserve()
     }
@@ -81,14 +86,20 @@ impl Health {
         self.disk.files_stand()
     }
 
-    /// Moves the log into the database, sees how much is free, and makes a reserve that was given up again: once there is ample space, or `idle`, when
-    /// all that could be sent is written down. What the log takes then is given back first.
+    /// Moves the log into the database, sees how much is free, and makes a reserve that was given up again: once there
+    /// is ample space, or `idle`, when all that could be sent is written down. What the log takes then is given back
+    /// first.
     pub fn tend(&mut self, store: &Store, idle: bool) {
         // What the log holds takes space in the database as well: it is moved there while there is some, and what its
         // file takes is given back.
-        let moved = if self.disk.is_short() { store.empty_log() } else { store.checkpoint() };
-        if let Err(error) = moved {
-            log::debug!("no checkpoint this time: {}", chain(&error));
+        let renewed = self.disk.renew_log(|| store.empty_log());
+        match renewed.and_then(|()| if self.disk.is_short() { store.empty_log() } else { store.checkpoint() }) {
+            Ok(()) => self.went_well(Work::Checkpoint),
+            // Others are in its way, or the disk is full, which is looked at below.
+            Err(error @ (Error::Busy(_) | Error::DiskFull(_))) => {
+                log::debug!("no checkpoint this time: {}", chain(&error));
+            }
+            Err(error) => drop(self.trouble(Work::Checkpoint, &error)),
         }
         if self.disk.lacks_reserve() {
             let made = self.disk.make_reserve(2).and_then(|whole| {

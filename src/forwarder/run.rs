@@ -414,6 +414,10 @@ impl<'p> Run<'p> {
         let written = self.health.may_write().and_then(|()| {
             let turn = self.parts.gate.wait(Who::Forwarder, PATIENCE);
             let _turn = turn.map_err(|_| Error::Busy(crate::store::busy()))?;
+            if batch.synced {
+                // A sync that succeeds after one that failed says nothing of what was committed before.
+                self.parts.disk.renew_log(|| self.parts.store.empty_log())?;
+            }
             match self.parts.store.settle(&batch, now_ms(), Some(purge)) {
                 Err(error) if self.health.trouble(Work::Write, &error) => {
                     // What was gained is for the database, which the log may have made longer: then the log begins anew

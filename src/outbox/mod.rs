@@ -141,6 +141,7 @@ impl Outbox {
     ///
     /// # Errors
     /// What `work` answers; and [`Error::Nested`], [`Error::Busy`], [`Error::Pool`], [`Error::DiskFull`],
+    /// [`Error::Disk`] and, after a commit that failed, [`Error::Io`] (the disk still does not keep what it is given);
     /// [`Error::RolledBack`], [`Error::MaybeCommitted`], [`Error::Panicked`].
     pub fn transaction<T, E: From<Error>>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T, E>) -> Result<T, E> {
         self.alive()?;
@@ -152,9 +153,10 @@ impl Outbox {
                 },
             )?;
         let mut connection = self.connection()?;
+        self.inner.disk.renew_log(|| store::empty_log(&connection))?;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(Error::from)?;
         let value = work(&transaction)?;
-        commit(transaction)?;
+        self.inner.commit(transaction)?;
         drop(turn);
         self.wake();
         Ok(value)
@@ -166,7 +168,7 @@ impl Outbox {
     /// [`Error::Busy`] and [`Error::Sqlite`] (a deferred constraint): nothing was written. [`Error::MaybeCommitted`]: look
     /// before doing it again.
     pub fn commit(&self, transaction: Transaction<'_>) -> Result<(), Error> {
-        commit(transaction)?;
+        self.inner.commit(transaction)?;
         self.wake();
         Ok(())
     }
@@ -279,25 +281,6 @@ impl Outbox {
     }
 }
 
-fn commit(transaction: Transaction<'_>) -> Result<(), Error> {
-    if transaction.is_autocommit() {
-        return Err(Error::RolledBack);
-    }
-    transaction.commit().map_err(|error| match Error::from(error) {
-        Error::Busy(error) => Error::Busy(error),
-        // A deferred constraint of the application's: SQLite looked before it wrote anything.
-        Error::Sqlite(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
-            Error::Sqlite(error)
-        }
-        Error::Snapshot(error)
-        | Error::DiskFull(error)
-        | Error::Disk(error)
-        | Error::Damaged(error)
-        | Error::Sqlite(error) => Error::MaybeCommitted(error),
-        other => other,
-    })
-}
-
 /// Tells the forwarder to come to its end: by when it should have.
 fn stop(shared: &Shared, timeout: Duration) -> Instant {
     // `Duration::MAX` is a way to say "however long it takes".
@@ -307,6 +290,29 @@ fn stop(shared: &Shared, timeout: Duration) -> Instant {
     let until = now + timeout - LAST_TRY.min(timeout.mul_f64(LAST_TRY_SHARE));
     shared.mailbox.post(Event::Command(Command::Stop { politely, until }));
     now + timeout
+}
+
+impl Inner {
+    fn commit(&self, transaction: Transaction<'_>) -> Result<(), Error> {
+        if transaction.is_autocommit() {
+            return Err(Error::RolledBack);
+        }
+        transaction.commit().map_err(|error| match Error::from(error) {
+            Error::Busy(error) => Error::Busy(error),
+            // A deferred constraint of the application's: SQLite looked before it wrote anything.
+            Error::Sqlite(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
+                Error::Sqlite(error)
+            }
+            Error::Disk(error) => {
+                self.disk.doubt_log();
+                Error::MaybeCommitted(error)
+            }
+            Error::Snapshot(error) | Error::DiskFull(error) | Error::Damaged(error) | Error::Sqlite(error) => {
+                Error::MaybeCommitted(error)
+            }
+            other => other,
+        })
+    }
 }
 
 impl Drop for Inner {

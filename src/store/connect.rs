@@ -45,6 +45,14 @@ pub(crate) fn configure(conn: &Connection, role: Role) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// [`Store::empty_log`] by a connection of the application's.
+pub(crate) fn empty_log(conn: &Connection) -> Result<(), Error> {
+    match conn.query_row("PRAGMA main.wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0))? {
+        0 => Ok(()),
+        _ => Err(Error::Busy(super::busy())),
+    }
+}
+
 impl Store {
     /// Moves the write-ahead log into the database if it has grown enough, and holds nobody up by it.
     pub fn checkpoint(&self) -> Result<(), Error> {
@@ -65,10 +73,7 @@ impl Store {
     /// # Errors
     /// [`Error::Busy`] where another connection stands in the way.
     pub fn empty_log(&self) -> Result<(), Error> {
-        match self.conn.query_row("PRAGMA main.wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0))? {
-            0 => Ok(()),
-            _ => Err(Error::Busy(super::busy())),
-        }
+        empty_log(&self.conn)
     }
 
     /// Whether anybody else has committed since the last time this was asked.

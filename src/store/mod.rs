@@ -35,7 +35,7 @@ pub(crate) use admin::{held_count, pending_upto, waiting_count};
 #[cfg(test)]
 pub(crate) use budget::Pending;
 pub(crate) use budget::{Budget, pending};
-pub(crate) use connect::{Role, configure};
+pub(crate) use connect::{Role, configure, empty_log};
 #[cfg(all(any(test, fuzzing), feature = "tls"))]
 pub(crate) use decode::headers_to_json;
 pub(crate) use enqueue::enqueue;
@@ -54,22 +54,13 @@ pub(crate) struct Store {
     era: Option<purge::Era>,
     /// Settlements before purging is tried again, after it failed.
     purge_rests: u32,
-    /// Whether a sync failed since the log last began anew.
-    log_is_doubtful: bool,
 }
 
 impl Store {
     /// Takes over a connection to a [prepared](prepare) database.
     pub fn new(conn: Connection) -> Result<Self, Error> {
         configure(&conn, Role::Forwarder)?;
-        let mut store = Store {
-            conn,
-            data_version: 0,
-            purge: purge::Cursor::default(),
-            era: None,
-            purge_rests: 0,
-            log_is_doubtful: false,
-        };
+        let mut store = Store { conn, data_version: 0, purge: purge::Cursor::default(), era: None, purge_rests: 0 };
         store.changed()?;
         Ok(store)
     }

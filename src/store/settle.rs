@@ -105,15 +105,8 @@ impl Store {
         if !batch.synced {
             return self.write_or_make_room(batch, now_ms, purge);
         }
-        // After a sync that failed the kernel takes what it could not write for written: a later one that succeeds says
-        // nothing about it. What the log holds is written once more, into the database, and the log begun anew.
-        if self.log_is_doubtful {
-            self.empty_log()?;
-            self.log_is_doubtful = false;
-        }
         self.conn.pragma_update(Some("main"), "synchronous", "FULL")?;
         let settled = self.write_or_make_room(batch, now_ms, purge);
-        self.log_is_doubtful |= matches!(settled, Err(Error::Disk(_)));
         if let Err(e) = self.conn.pragma_update(Some("main"), "synchronous", "NORMAL") {
             debug!("commits go on being synced: {e}"); // slower, not wrong
         }

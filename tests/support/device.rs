@@ -1,4 +1,5 @@
 //! A device for a test: a folder with a database in it, and what one does to it from outside.
+#![allow(dead_code, reason = "each user includes this file and takes what it needs")]
 
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -14,20 +15,27 @@ use tempfile::TempDir;
 pub const SOON: Duration = Duration::from_secs(60);
 
 pub struct Device {
-    folder: TempDir,
+    folder: PathBuf,
+    _temporary: Option<TempDir>,
 }
 
 impl Device {
     pub fn new() -> Self {
-        Device { folder: tempfile::tempdir().unwrap() }
+        let folder = tempfile::tempdir().unwrap();
+        Device { folder: folder.path().to_owned(), _temporary: Some(folder) }
+    }
+
+    /// In a folder that somebody else looks after.
+    pub fn at(folder: &Path) -> Self {
+        Device { folder: folder.to_owned(), _temporary: None }
     }
 
     pub fn folder(&self) -> &Path {
-        self.folder.path()
+        &self.folder
     }
 
     pub fn database(&self) -> PathBuf {
-        self.folder.path().join("device.db")
+        self.folder.join("device.db")
     }
 
     /// An outbox with settings that make waits short.
