@@ -81,7 +81,9 @@ CREATE TABLE outbox_state (
     -- At or below it every row is SENT, FAILED, or found by outbox_again or outbox_held: reading goes on above it.
     position INTEGER NOT NULL DEFAULT 0 CHECK (position >= 0),
     -- Counted up by a commit that must reach the disk: a commit that changes no page syncs nothing.
-    barrier  INTEGER NOT NULL DEFAULT 0
+    barrier  INTEGER NOT NULL DEFAULT 0,
+    -- Rows that were passed over because the file is damaged where they stand, or cannot be written any more.
+    unreadable INTEGER NOT NULL DEFAULT 0 CHECK (unreadable >= 0)
 ) STRICT;
 
 INSERT INTO outbox_state (id, version) VALUES (1, 1);

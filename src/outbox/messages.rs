@@ -9,13 +9,14 @@ use crate::store::{self, Content, FailedRow, Stored};
 
 impl Outbox {
     /// Figures. As fast with a million pending messages as with ten; only the waiting and the failed ones are counted.
+    /// Where the database is damaged they leave out what cannot be read.
     ///
     /// # Errors
     /// [`Error::Pool`], [`Error::Sqlite`].
     pub fn stats(&self) -> Result<Stats, Error> {
         let view = self.inner.shared.view();
         let connection = self.connection()?;
-        let waiting = store::waiting_count(&connection)? + store::held_count(&connection)?;
+        let waiting = readable(store::waiting_count(&connection))? + readable(store::held_count(&connection))?;
         let (cursor, position, taken, unwritten, in_flight) = match view.progress {
             Some(p) => (p.cursor, p.position, p.taken as u64, p.unwritten, p.in_flight as u64),
             None => {
@@ -23,13 +24,18 @@ impl Outbox {
                 (position, position, 0, 0, 0)
             }
         };
-        let fresh = taken + store::fresh_above(&connection, cursor, DEALT_WITH + self.inner.settings.window)?;
-        let oldest = store::oldest_pending(&connection, position)?.map(wall_clock);
+        let fresh = taken + readable(store::fresh_above(&connection, cursor, DEALT_WITH + self.inner.settings.window))?;
+        let oldest = readable(store::oldest_pending(&connection, position))?.map(wall_clock);
         Ok(Stats {
             pending: (fresh + waiting).saturating_add_signed(unwritten),
             waiting,
-            failed: store::failed_count(&connection)?,
+            failed: readable(store::failed_count(&connection))?,
             sent: view.sent,
+            damaged: view.damaged,
+            unreadable: match view.unreadable {
+                Some(unreadable) => unreadable,
+                None => readable(store::unreadable(&connection))?,
+            },
             in_flight,
             reconnects: view.reconnects,
             oldest_pending: oldest
@@ -84,6 +90,14 @@ impl Outbox {
     /// [`Error::NoSuchMessage`] if it is not a failed one; otherwise as [`transaction`](Self::transaction).
     pub fn discard(&self, id: i64) -> Result<(), Error> {
         self.transaction(|tx| store::discard(tx, id))
+    }
+}
+
+/// What can be told of a damaged database.
+fn readable<T: Default>(figure: Result<T, Error>) -> Result<T, Error> {
+    match figure {
+        Err(Error::Damaged(_)) => Ok(T::default()),
+        figure => figure,
     }
 }
 

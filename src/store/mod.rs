@@ -7,11 +7,14 @@
 mod admin;
 mod checksum;
 mod connect;
+mod damage;
 mod decode;
 mod enqueue;
+mod indexes;
 mod purge;
 mod read;
 mod row;
+mod salvage;
 mod schema;
 mod settle;
 #[cfg(test)]
@@ -27,9 +30,10 @@ use crate::Error;
 pub(crate) use admin::pending_upto;
 pub(crate) use admin::{
     FailedRow, Status, Stored, discard, failed, failed_count, fresh_above, get, held_count, oldest_pending, position,
-    retry, retry_all, waiting_count,
+    retry, retry_all, unreadable, waiting_count,
 };
 pub(crate) use connect::{Role, configure};
+pub(crate) use decode::DAMAGED;
 pub(crate) use enqueue::enqueue;
 pub(crate) use purge::Purge;
 pub(crate) use row::{Batch, Content, Fate, Lane, Query, Row, Settlement};
@@ -46,14 +50,23 @@ pub(crate) struct Store {
     purge_rests: u32,
     /// Whether a sync failed since the log last began anew.
     log_is_doubtful: bool,
+    damage: damage::Damage,
+    indexes_mended: bool,
 }
 
 impl Store {
     /// Takes over a connection to a [prepared](prepare) database.
     pub fn new(conn: Connection) -> Result<Self, Error> {
         configure(&conn, Role::Forwarder)?;
-        let mut store =
-            Store { conn, data_version: 0, purge: purge::Cursor::default(), purge_rests: 0, log_is_doubtful: false };
+        let mut store = Store {
+            conn,
+            data_version: 0,
+            purge: purge::Cursor::default(),
+            purge_rests: 0,
+            log_is_doubtful: false,
+            damage: damage::Damage::default(),
+            indexes_mended: false,
+        };
         store.changed()?;
         Ok(store)
     }
@@ -68,4 +81,9 @@ pub(crate) fn now_ms() -> i64 {
 /// What SQLite would have answered, for a wait that was ended in front of it.
 pub(crate) fn busy() -> rusqlite::Error {
     rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY), None)
+}
+
+/// [`busy`], for a file that is damaged.
+fn malformed() -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT), None)
 }

@@ -69,6 +69,15 @@ impl Cursor {
         }
     }
 
+    /// What comes next cannot be looked at, or not be deleted: it stays until the next start.
+    pub fn skip(&mut self) {
+        match &mut self.sweep {
+            Some(sweep) if *sweep + (LOOK as i64) < self.front => *sweep += LOOK as i64,
+            Some(_) => self.sweep = None,
+            None => self.front += LOOK as i64,
+        }
+    }
+
     /// Deletes one bite, if there is one. How many rows went.
     pub fn purge(&mut self, tx: &Transaction<'_>, purge: &Purge, now_ms: i64) -> Result<usize, Error> {
         let retention = i64::try_from(purge.retention.as_millis()).unwrap_or(i64::MAX);

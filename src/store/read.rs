@@ -3,7 +3,7 @@
 //! Everything that is neither SENT nor FAILED is still to be dealt with. So the statements say that, and not
 //! `status = 'PENDING'`: a row whose status was damaged is then found and parked, not passed over in silence.
 
-use rusqlite::{OptionalExtension, Statement, ToSql, named_params, params};
+use rusqlite::{OptionalExtension, Statement, ToSql, ffi, named_params, params};
 
 use super::decode::{self, AFTER_CONTENT, AFTER_ROW, content_columns, row_columns};
 use super::{Content, FailedRow, Lane, Row, Store, admin};
@@ -18,7 +18,7 @@ const FRESH: &str = concat!(
             :lanes AND key IS NOT NULL
             AND EXISTS (SELECT 1 FROM main.outbox AS held WHERE held.held_by = 'key ' || outbox.key)
      FROM main.outbox
-     WHERE id > :after AND held_by IS NULL AND (attempts > 0) IS NOT TRUE
+     WHERE id >= :after + 1 AND held_by IS NULL AND (attempts > 0) IS NOT TRUE
        AND status IS NOT 'SENT' AND status IS NOT 'FAILED'
      ORDER BY id LIMIT :rows"
 );
@@ -80,10 +80,15 @@ impl Store {
         })?;
         let mut fresh = Vec::new();
         let mut read = 0_usize;
+        let mut last = after;
         while read < bytes {
             let Some(found) = found.next()? else { break };
             let content = decode::content(found, max_payload);
             let row = Row { lane_held: decode::integer(found, AFTER_CONTENT) == 1, ..decode::row(found) };
+            if row.id <= last || (row.id > last + 1 && !self.stands(last + 1)?) {
+                return Err(disorder("rows").into());
+            }
+            last = row.id;
             if let Content::Message { .. } = content {
                 read = read.saturating_add(row.size);
             }
@@ -94,12 +99,14 @@ impl Store {
 
     /// Rows behind `after` that were dealt with before and wait in no lane.
     pub fn read_again(&self, after: i64, rows: usize) -> Result<Vec<Row>, Error> {
-        collect(&mut *self.conn.prepare_cached(AGAIN)?, params![after, limit(rows)])
+        let rows = collect(&mut *self.conn.prepare_cached(AGAIN)?, params![after, limit(rows)])?;
+        in_order(after, rows)
     }
 
     /// Rows of one lane behind `after`.
     pub fn read_lane(&self, lane: &Lane, after: i64, rows: usize) -> Result<Vec<Row>, Error> {
-        collect(&mut *self.conn.prepare_cached(LANE)?, params![lane.to_string(), after, limit(rows)])
+        let rows = collect(&mut *self.conn.prepare_cached(LANE)?, params![lane.to_string(), after, limit(rows)])?;
+        in_order(after, rows)
     }
 
     /// The lanes behind `after` in the order of their text, each with its first row: one seek per lane, however many
@@ -115,6 +122,9 @@ impl Store {
             let Some((row, held_by)) = next else { break };
             match held_by.and_then(|text| Lane::parse(&text)) {
                 Some(lane) => {
+                    if lane.to_string() <= last {
+                        return Err(disorder("lanes").into());
+                    }
                     last = lane.to_string();
                     lanes.push((lane, row));
                 }
@@ -140,11 +150,6 @@ impl Store {
         Ok(row)
     }
 
-    /// See [`admin::newest`].
-    pub fn newest(&self) -> Result<i64, Error> {
-        admin::newest(&self.conn)
-    }
-
     /// See [`admin::position`].
     pub fn position(&self) -> Result<i64, Error> {
         admin::position(&self.conn)
@@ -159,6 +164,21 @@ impl Store {
     pub fn failed(&self, id: i64) -> Result<Option<FailedRow>, Error> {
         Ok(admin::failed(&self.conn, id - 1, 1)?.pop().filter(|failed| failed.id.row() == id))
     }
+}
+
+/// What an index in order answers. In another one a search could go round in circles.
+fn in_order(after: i64, rows: Vec<Row>) -> Result<Vec<Row>, Error> {
+    let ids = || rows.iter().map(|row| row.id);
+    if ids().next().is_some_and(|first| first <= after) || !ids().is_sorted_by(|a, b| a < b) {
+        return Err(disorder("rows").into());
+    }
+    Ok(rows)
+}
+
+/// What SQLite would say if it had looked: it believes the order of what it reads.
+fn disorder(what: &str) -> rusqlite::Error {
+    let corrupt = ffi::Error::new(ffi::SQLITE_CORRUPT);
+    rusqlite::Error::SqliteFailure(corrupt, Some(format!("database disk image is malformed: {what} out of order")))
 }
 
 fn collect(statement: &mut Statement<'_>, params: &[&dyn ToSql]) -> Result<Vec<Row>, Error> {

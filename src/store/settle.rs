@@ -1,10 +1,11 @@
 //! Writing down what became of rows: one transaction for many of them.
 
 use log::{debug, warn};
-use rusqlite::{Connection, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, Transaction, TransactionBehavior, ffi, params};
 
+use super::damage::is_damaged;
 use super::purge::Purge;
-use super::{Batch, Fate, Settlement, Store};
+use super::{Batch, Fate, Settlement, Store, malformed};
 use crate::Error;
 use crate::broker::MAX_REASON;
 
@@ -49,7 +50,8 @@ const HELD: &str = "
     UPDATE main.outbox SET held_by = ?2 WHERE id = ?1 AND status IS NOT 'SENT' AND status IS NOT 'FAILED'";
 
 const STATE: &str = "
-    UPDATE main.outbox_state SET position = coalesce(?1, position), barrier = barrier + ?2 WHERE id = 1";
+    UPDATE main.outbox_state
+    SET position = coalesce(?1, position), barrier = barrier + ?2, unreadable = unreadable + ?3 WHERE id = 1";
 
 // SQLite refuses to write any part of a row that holds a wrong type anywhere. What cannot be read is replaced, the
 // payload kept.
@@ -82,8 +84,17 @@ const PURGE_RESTS: u32 = 1_000;
 pub(crate) struct Settled {
     /// The rows that became FAILED by it.
     pub failed: Vec<i64>,
+    /// The rows that could not be written, whatever was to become of them.
+    pub unwritable: Vec<i64>,
     /// How many SENT rows were purged.
     pub purged: usize,
+}
+
+impl Settled {
+    fn add(&mut self, mut piece: Settled) {
+        self.failed.append(&mut piece.failed);
+        self.unwritable.append(&mut piece.unwritable);
+    }
 }
 
 impl Store {
@@ -113,17 +124,37 @@ impl Store {
     fn write_or_make_room(&mut self, batch: &Batch, now_ms: i64, purge: Option<Purge>) -> Result<Settled, Error> {
         let rests = self.purge_rests > 0;
         self.purge_rests = self.purge_rests.saturating_sub(1);
-        let purge = purge.filter(|_| !rests);
+        let purge = purge.filter(|purge| !rests && self.purge.wants(purge));
         match self.write(batch, now_ms, purge) {
             Err(Error::DiskFull(_)) => self.write_in_pieces(batch, now_ms),
             Err(error) if purge.is_some() && !matches!(error, Error::Busy(_)) => {
-                let settled = self.write(batch, now_ms, None)?;
+                let settled = match self.write(batch, now_ms, None) {
+                    // It need not have been the purge.
+                    Err(Error::Damaged(error)) => return self.write_around_damage(batch, now_ms, &error),
+                    settled => settled?,
+                };
                 self.purge_rests = PURGE_RESTS;
+                if let Error::Damaged(_) = error {
+                    self.purge.skip();
+                }
                 warn!("SENT rows cannot be purged for now: {error}");
                 Ok(settled)
             }
+            Err(Error::Damaged(error)) => self.write_around_damage(batch, now_ms, &error),
             result => result,
         }
+    }
+
+    /// What can be written is: a row that cannot, since SQLite needs pages for it that are damaged, is passed over.
+    fn write_around_damage(&mut self, batch: &Batch, now_ms: i64, error: &rusqlite::Error) -> Result<Settled, Error> {
+        let disagrees = error.sqlite_error().is_some_and(|e| e.extended_code == ffi::SQLITE_CORRUPT_INDEX);
+        if (disagrees || !self.indexes_can_be_read()?) && self.mend_indexes()? {
+            let written = self.write(batch, now_ms, None);
+            if !is_damaged(&written) {
+                return written;
+            }
+        }
+        self.write_rows(batch, now_ms, None, Damaged::IsPassedOver)
     }
 
     /// With a log that begins anew after each piece, which takes no more space than a piece does. What was written when
@@ -133,7 +164,7 @@ impl Store {
         for piece in batch.settlements.chunks(PIECE) {
             self.let_log_begin_anew();
             let piece = Batch { settlements: piece.to_vec(), ..Batch::default() };
-            settled.failed.append(&mut self.write(&piece, now_ms, None)?.failed);
+            settled.add(self.write(&piece, now_ms, None)?);
         }
         self.let_log_begin_anew();
         let rest = Batch { settlements: Vec::new(), ..batch.clone() };
@@ -148,23 +179,43 @@ impl Store {
     }
 
     fn write(&mut self, batch: &Batch, now_ms: i64, purge: Option<Purge>) -> Result<Settled, Error> {
+        self.write_rows(batch, now_ms, purge, Damaged::Fails)
+    }
+
+    fn write_rows(
+        &mut self,
+        batch: &Batch,
+        now_ms: i64,
+        purge: Option<Purge>,
+        damaged: Damaged,
+    ) -> Result<Settled, Error> {
         let mut cursor = self.purge.clone();
         let purge = purge.filter(|purge| cursor.wants(purge));
         let mut settled = Settled::default();
         if batch.settlements.is_empty() && batch.position.is_none() && !batch.synced && purge.is_none() {
             return Ok(settled);
         }
+        let mut unwritable = Vec::new();
         let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
         for settlement in &batch.settlements {
             cursor.settled(settlement, now_ms);
-            match settle_one(&tx, settlement, now_ms)? {
+            let effect = match damaged {
+                Damaged::Fails => settle_one(&tx, settlement, now_ms),
+                Damaged::IsPassedOver => settle_apart(&tx, settlement, now_ms),
+            };
+            if damaged == Damaged::IsPassedOver && is_damaged(&effect) {
+                unwritable.push(settlement.id);
+                continue;
+            }
+            match effect? {
                 Effect::Failed => settled.failed.push(settlement.id),
                 Effect::Sent => settled.failed.retain(|id| *id != settlement.id),
                 Effect::Other => (),
             }
         }
         if batch.position.is_some() || batch.synced {
-            let changed = tx.prepare_cached(STATE)?.execute(params![batch.position, batch.synced])?;
+            let passed_over = i64::try_from(self.damage.to_record(batch.position)).unwrap_or(i64::MAX);
+            let changed = tx.prepare_cached(STATE)?.execute(params![batch.position, batch.synced, passed_over])?;
             if changed != 1 {
                 return Err(rusqlite::Error::StatementChangedRows(changed).into());
             }
@@ -172,10 +223,26 @@ impl Store {
         if let Some(purge) = purge {
             settled.purged = cursor.purge(&tx, &purge, now_ms)?;
         }
+        if !self.damage.may_give_up(&unwritable) {
+            return Err(Error::Damaged(malformed()));
+        }
         tx.commit()?;
         self.purge = cursor;
+        if batch.position.is_some() {
+            self.damage.was_recorded(batch.position);
+        }
+        self.damage.give_up(&unwritable);
+        settled.unwritable = unwritable;
         Ok(settled)
     }
+}
+
+/// What a row does that cannot be written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Damaged {
+    /// It keeps everything else from being written.
+    Fails,
+    IsPassedOver,
 }
 
 enum Effect {
@@ -183,6 +250,17 @@ enum Effect {
     Failed,
     /// It waits now, or nothing became of it.
     Other,
+}
+
+/// [`settle_one`] that leaves nothing half done, which SQLite does when it meets a damaged page in the middle.
+fn settle_apart(tx: &Transaction<'_>, settlement: &Settlement, now_ms: i64) -> Result<Effect, Error> {
+    tx.execute_batch("SAVEPOINT outbox_row")?;
+    let effect = settle_one(tx, settlement, now_ms);
+    if effect.is_err() {
+        tx.execute_batch("ROLLBACK TO outbox_row")?;
+    }
+    tx.execute_batch("RELEASE outbox_row")?;
+    effect
 }
 
 fn settle_one(tx: &Transaction<'_>, settlement: &Settlement, now_ms: i64) -> Result<Effect, Error> {
