@@ -85,7 +85,7 @@ impl Store {
             let Some(found) = found.next()? else { break };
             let content = decode::content(found, max_payload);
             let row = Row { lane_held: decode::integer(found, AFTER_CONTENT) == 1, ..decode::row(found) };
-            if row.id <= last || (row.id > last + 1 && !self.stands(last + 1)?) {
+            if row.id <= last || (row.id > last + 1 && !self.stands(last + 1)? && !self.is_in_order(last)?) {
                 return Err(disorder("rows").into());
             }
             last = row.id;

@@ -154,26 +154,31 @@ impl Store {
         }
     }
 
-    fn walk(&mut self, after: i64) -> Result<Walk, Error> {
-        let from = after.saturating_add(1);
-        let (mut found, mut end) = (Vec::new(), End::Table);
-        {
-            // Not `id > after`, which would begin at a page that may be the damaged one.
-            let sql = "SELECT id FROM main.outbox NOT INDEXED WHERE id >= ?1 ORDER BY id LIMIT ?2";
-            let mut statement = self.conn.prepare_cached(sql)?;
-            let mut rows = statement.query(params![from, limit(WINDOW)])?;
-            loop {
-                match rows.next().map_err(Error::from) {
-                    Ok(Some(row)) => found.push(decode::integer(row, 0)),
-                    Ok(None) => break,
-                    Err(Error::Damaged(_)) => {
-                        end = End::Damage;
-                        break;
-                    }
-                    Err(error) => return Err(error),
-                }
+    /// Whether the next rows stand in the order of their ids. Rows between them that are missing were deleted by hand.
+    pub(super) fn is_in_order(&self, after: i64) -> Result<bool, Error> {
+        let (found, _) = self.look_ahead(after.saturating_add(1))?;
+        Ok(found.first().is_none_or(|first| *first > after) && found.is_sorted_by(|a, b| a < b))
+    }
+
+    fn look_ahead(&self, from: i64) -> Result<(Vec<i64>, End), Error> {
+        // Not `id > after`, which would begin at a page that may be the damaged one.
+        let sql = "SELECT id FROM main.outbox NOT INDEXED WHERE id >= ?1 ORDER BY id LIMIT ?2";
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let mut rows = statement.query(params![from, limit(WINDOW)])?;
+        let mut found = Vec::new();
+        loop {
+            match rows.next().map_err(Error::from) {
+                Ok(Some(row)) => found.push(decode::integer(row, 0)),
+                Ok(None) => return Ok((found, End::Table)),
+                Err(Error::Damaged(_)) => return Ok((found, End::Damage)),
+                Err(error) => return Err(error),
             }
         }
+    }
+
+    fn walk(&mut self, after: i64) -> Result<Walk, Error> {
+        let from = after.saturating_add(1);
+        let (found, mut end) = self.look_ahead(from)?;
         let mut believed = found.len();
         if found.len() == WINDOW {
             // What is out of order shows by what stands behind it.
