@@ -161,11 +161,11 @@ impl Store {
             Err(Error::Damaged(_)) => Ok(false),
             found => found,
         };
-        while let Some(id) = from.checked_add(step) {
+        while let Some(id) = from.checked_add(step).filter(|id| *id <= LARGEST) {
             if is_there(id)? {
                 good = id;
             }
-            step = step.saturating_mul(2);
+            step *= 2;
         }
         // The step after the last one that met a row met none.
         let mut bad = from.saturating_add((good - from).saturating_mul(2).max(1));
@@ -186,6 +186,8 @@ impl Store {
     }
 }
 
+/// The largest id that the table takes.
+const LARGEST: i64 = (1 << 53) - 1;
 /// So many ids are tried one by one behind a damaged page; then in steps that double.
 const ONE_BY_ONE: i64 = 1_000;
 

@@ -27,7 +27,7 @@ const ONE: &str = concat!(
             :lanes AND key IS NOT NULL
             AND EXISTS (SELECT 1 FROM main.outbox AS held WHERE held.held_by = 'key ' || outbox.key),
             held_by IS NULL AND (attempts > 0) IS NOT TRUE AND status IS NOT 'SENT' AND status IS NOT 'FAILED'
-     FROM main.outbox NOT INDEXED WHERE id BETWEEN :from AND :to AND +id = :id LIMIT 1"
+     FROM main.outbox NOT INDEXED WHERE id BETWEEN :from AND :to AND +id = :id LIMIT 1 OFFSET :nth"
 );
 
 /// The same without what may stand in overflow pages.
@@ -36,7 +36,7 @@ const FRONT: &str = concat!(
     row_columns!(),
     ",
             held_by IS NULL AND (attempts > 0) IS NOT TRUE AND status IS NOT 'SENT' AND status IS NOT 'FAILED'
-     FROM main.outbox NOT INDEXED WHERE id BETWEEN :from AND :to AND +id = :id LIMIT 1"
+     FROM main.outbox NOT INDEXED WHERE id BETWEEN :from AND :to AND +id = :id LIMIT 1 OFFSET :nth"
 );
 
 /// The ids between which rows were seen.
@@ -49,8 +49,8 @@ struct Range {
 /// The next rows as they stand in the file.
 struct Walk {
     range: Range,
-    /// Those in order.
-    ids: Vec<i64>,
+    /// Those in order, and how many of the same id stand before each.
+    ids: Vec<(i64, usize)>,
     /// How many are not.
     misplaced: usize,
     end: End,
@@ -123,22 +123,23 @@ impl Store {
         };
         loop {
             let walk = self.walk(last)?;
+            let empty = walk.ids.is_empty();
             let mut misplaced = walk.misplaced as i64;
-            for id in &walk.ids {
-                if misplaced > 0 && *id > last + 1 {
+            for (id, nth) in walk.ids {
+                if misplaced > 0 && id > last + 1 {
                     // Ids are dense, so one that is missing is that of a row out of order.
                     let missing = misplaced.min(id - last - 1);
                     self.damage.pass_over(last + 1, last + missing);
                     misplaced -= missing;
                 }
-                last = *id;
-                if take(self.one(walk.range, *id, lanes, max_payload)?) {
+                last = id;
+                if take(self.one(walk.range, (id, nth), lanes, max_payload)?) {
                     return Ok(fresh);
                 }
             }
             match walk.end {
                 End::Table => return Ok(fresh),
-                End::Window if !walk.ids.is_empty() => {}
+                End::Window if !empty => {}
                 End::Window | End::Damage => {
                     let Some(next) = self.first_readable(last, newest)? else {
                         self.damage.pass_over(last + 1, newest);
@@ -146,7 +147,7 @@ impl Store {
                     };
                     self.damage.pass_over(last + 1, next - 1);
                     last = next;
-                    if take(self.one(Range { from: next, to: next }, next, lanes, max_payload)?) {
+                    if take(self.one(Range { from: next, to: next }, (next, 0), lanes, max_payload)?) {
                         return Ok(fresh);
                     }
                 }
@@ -185,7 +186,9 @@ impl Store {
             (end, believed) = (End::Window, WINDOW / 2);
         }
         let in_order = in_order(&found, after);
-        let ids: Vec<i64> = in_order.into_iter().take_while(|at| *at < believed).map(|at| found[at]).collect();
+        let nth = |at: usize| found[..at].iter().filter(|id| **id == found[at]).count();
+        let believed_in_order = in_order.into_iter().take_while(|at| *at < believed);
+        let ids: Vec<_> = believed_in_order.map(|at| (found[at], nth(at))).collect();
         let misplaced = believed - ids.len();
         if misplaced > 0 {
             self.damage.note(&format!("{misplaced} rows behind row {after} are out of order"));
@@ -195,21 +198,27 @@ impl Store {
     }
 
     /// A row that was seen in that range, if nobody has dealt with it.
-    fn one(&mut self, range: Range, id: i64, lanes: bool, max_payload: usize) -> Result<Option<(Row, Content)>, Error> {
-        let mut read = self.whole(range, id, lanes, max_payload);
+    fn one(
+        &mut self,
+        range: Range,
+        (id, nth): (i64, usize),
+        lanes: bool,
+        max_payload: usize,
+    ) -> Result<Option<(Row, Content)>, Error> {
+        let mut read = self.whole(range, (id, nth), lanes, max_payload);
         if lanes && is_damaged(&read) {
             // It may be the index of lanes. Without it the order within a key is lost, and nothing else.
             self.mend_indexes()?;
-            read = self.whole(range, id, lanes, max_payload);
+            read = self.whole(range, (id, nth), lanes, max_payload);
             if is_damaged(&read) {
-                read = self.whole(range, id, false, max_payload);
+                read = self.whole(range, (id, nth), false, max_payload);
             }
         }
         let Err(Error::Damaged(_)) = read else { return read };
         let front = self
             .conn
             .prepare_cached(FRONT)?
-            .query_row(named_params! { ":from": range.from, ":to": range.to, ":id": id }, |found| {
+            .query_row(named_params! { ":from": range.from, ":to": range.to, ":id": id, ":nth": limit(nth) }, |found| {
                 Ok((decode::integer(found, AFTER_ROW) == 1).then(|| decode::row(found)))
             })
             .optional()
@@ -227,13 +236,12 @@ impl Store {
     fn whole(
         &self,
         Range { from, to }: Range,
-        id: i64,
+        (id, nth): (i64, usize),
         lanes: bool,
         max_payload: usize,
     ) -> Result<Option<(Row, Content)>, Error> {
         let mut statement = self.conn.prepare_cached(ONE)?;
-        let params =
-            named_params! { ":from": from, ":to": to, ":id": id, ":lanes": lanes, ":max_payload": limit(max_payload) };
+        let params = named_params! { ":from": from, ":to": to, ":id": id, ":nth": limit(nth), ":lanes": lanes, ":max_payload": limit(max_payload) };
         let row = statement
             .query_row(params, |found| {
                 if decode::integer(found, AFTER_CONTENT + 1) != 1 {
@@ -257,6 +265,11 @@ fn in_order(ids: &[i64], after: i64) -> Vec<usize> {
     for (at, id) in ids.iter().enumerate().filter(|(_, id)| **id > after) {
         let length = ends.partition_point(|end| ids[*end] < *id);
         before[at] = length.checked_sub(1).map(|length| ends[length]);
+        // Of two with the same id the first is right if it follows what stands before it.
+        let same = ends.get(length).is_some_and(|end| ids[*end] == *id);
+        if same && before[at].map_or(after, |before| ids[before]) == *id - 1 {
+            continue;
+        }
         if length == ends.len() { ends.push(at) } else { ends[length] = at }
     }
     let mut chain: Vec<usize> = std::iter::successors(ends.last().copied(), |at| before[*at]).collect();

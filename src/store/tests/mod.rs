@@ -5,9 +5,11 @@ mod damage;
 mod enqueueing;
 mod guards;
 mod opening;
+mod pages;
 mod properties;
 mod purge;
 mod reading;
+mod salvage;
 mod settle;
 mod strangers;
 
