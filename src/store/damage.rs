@@ -54,19 +54,18 @@ impl Damage {
         self.unwritable.contains(&id)
     }
 
-    /// Whether there is room to remember them.
-    pub fn may_give_up(&self, ids: &[i64]) -> bool {
-        self.unwritable.len() + ids.len() <= MOST_UNWRITABLE
-    }
-
-    /// What became of these rows cannot be written down.
-    pub fn give_up(&mut self, ids: &[i64]) {
-        for id in ids {
-            if self.unwritable.insert(*id) {
-                self.unrecorded.push((*id, 1));
-                self.note(&format!("row {id} cannot be written and is passed over"));
-            }
+    /// What became of this row cannot be written down. False if no more can be remembered.
+    pub fn give_up(&mut self, id: i64) -> bool {
+        if self.unwritable.contains(&id) {
+            return true;
         }
+        let room = self.unwritable.len() < MOST_UNWRITABLE;
+        if room {
+            self.unwritable.insert(id);
+            self.unrecorded.push((id, 1));
+            self.note(&format!("row {id} cannot be written and is passed over"));
+        }
+        room
     }
 
     /// What is to be added to the count in the table by a commit that lets the position pass `position`.

@@ -5,7 +5,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, ffi, params};
 
 use super::damage::is_damaged;
 use super::purge::Purge;
-use super::{Batch, Fate, Settlement, Store, malformed};
+use super::{Batch, Fate, Settlement, Store};
 use crate::Error;
 use crate::broker::MAX_REASON;
 
@@ -154,7 +154,27 @@ impl Store {
                 return written;
             }
         }
-        self.write_rows(batch, now_ms, None, Damaged::IsPassedOver)
+        let mut settled = Settled::default();
+        self.halve(&batch.settlements, now_ms, &mut settled)?;
+        let rest = Batch { settlements: Vec::new(), ..batch.clone() };
+        self.write(&rest, now_ms, None)?;
+        Ok(settled)
+    }
+
+    /// In transactions of their own, since the first damaged page makes SQLite refuse everything else in the same one,
+    /// what comes after a savepoint is rolled back included.
+    fn halve(&mut self, settlements: &[Settlement], now_ms: i64, settled: &mut Settled) -> Result<(), Error> {
+        let piece = Batch { settlements: settlements.to_vec(), ..Batch::default() };
+        match (self.write(&piece, now_ms, None), settlements) {
+            (Err(Error::Damaged(_)), [one]) if self.damage.give_up(one.id) => settled.unwritable.push(one.id),
+            (Err(Error::Damaged(_)), [_, _, ..]) => {
+                let (front, back) = settlements.split_at(settlements.len() / 2);
+                self.halve(front, now_ms, settled)?;
+                self.halve(back, now_ms, settled)?;
+            }
+            (written, _) => settled.add(written?),
+        }
+        Ok(())
     }
 
     /// With a log that begins anew after each piece, which takes no more space than a piece does. What was written when
@@ -179,35 +199,16 @@ impl Store {
     }
 
     fn write(&mut self, batch: &Batch, now_ms: i64, purge: Option<Purge>) -> Result<Settled, Error> {
-        self.write_rows(batch, now_ms, purge, Damaged::Fails)
-    }
-
-    fn write_rows(
-        &mut self,
-        batch: &Batch,
-        now_ms: i64,
-        purge: Option<Purge>,
-        damaged: Damaged,
-    ) -> Result<Settled, Error> {
         let mut cursor = self.purge.clone();
         let purge = purge.filter(|purge| cursor.wants(purge));
         let mut settled = Settled::default();
         if batch.settlements.is_empty() && batch.position.is_none() && !batch.synced && purge.is_none() {
             return Ok(settled);
         }
-        let mut unwritable = Vec::new();
         let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
         for settlement in &batch.settlements {
             cursor.settled(settlement, now_ms);
-            let effect = match damaged {
-                Damaged::Fails => settle_one(&tx, settlement, now_ms),
-                Damaged::IsPassedOver => settle_apart(&tx, settlement, now_ms),
-            };
-            if damaged == Damaged::IsPassedOver && is_damaged(&effect) {
-                unwritable.push(settlement.id);
-                continue;
-            }
-            match effect? {
+            match settle_one(&tx, settlement, now_ms)? {
                 Effect::Failed => settled.failed.push(settlement.id),
                 Effect::Sent => settled.failed.retain(|id| *id != settlement.id),
                 Effect::Other => (),
@@ -223,26 +224,13 @@ impl Store {
         if let Some(purge) = purge {
             settled.purged = cursor.purge(&tx, &purge, now_ms)?;
         }
-        if !self.damage.may_give_up(&unwritable) {
-            return Err(Error::Damaged(malformed()));
-        }
         tx.commit()?;
         self.purge = cursor;
         if batch.position.is_some() {
             self.damage.was_recorded(batch.position);
         }
-        self.damage.give_up(&unwritable);
-        settled.unwritable = unwritable;
         Ok(settled)
     }
-}
-
-/// What a row does that cannot be written.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Damaged {
-    /// It keeps everything else from being written.
-    Fails,
-    IsPassedOver,
 }
 
 enum Effect {
@@ -250,17 +238,6 @@ enum Effect {
     Failed,
     /// It waits now, or nothing became of it.
     Other,
-}
-
-/// [`settle_one`] that leaves nothing half done, which SQLite does when it meets a damaged page in the middle.
-fn settle_apart(tx: &Transaction<'_>, settlement: &Settlement, now_ms: i64) -> Result<Effect, Error> {
-    tx.execute_batch("SAVEPOINT outbox_row")?;
-    let effect = settle_one(tx, settlement, now_ms);
-    if effect.is_err() {
-        tx.execute_batch("ROLLBACK TO outbox_row")?;
-    }
-    tx.execute_batch("RELEASE outbox_row")?;
-    effect
 }
 
 fn settle_one(tx: &Transaction<'_>, settlement: &Settlement, now_ms: i64) -> Result<Effect, Error> {
