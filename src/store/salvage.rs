@@ -10,7 +10,7 @@ use rusqlite::{OptionalExtension, named_params, params};
 
 use super::damage::is_damaged;
 use super::decode::{self, AFTER_CONTENT, AFTER_ROW, content_columns, row_columns};
-use super::read::limit;
+use super::read::{is_fresh, limit};
 use super::{Content, Row, Store};
 use crate::Error;
 
@@ -26,7 +26,9 @@ const ONE: &str = concat!(
     ",
             :lanes AND key IS NOT NULL
             AND EXISTS (SELECT 1 FROM main.outbox AS held WHERE held.held_by = 'key ' || outbox.key),
-            held_by IS NULL AND (attempts > 0) IS NOT TRUE AND status IS NOT 'SENT' AND status IS NOT 'FAILED'
+            ",
+    is_fresh!(),
+    "
      FROM main.outbox NOT INDEXED WHERE id BETWEEN :from AND :to AND +id = :id LIMIT 1 OFFSET :nth"
 );
 
@@ -35,7 +37,9 @@ const FRONT: &str = concat!(
     "SELECT ",
     row_columns!(),
     ",
-            held_by IS NULL AND (attempts > 0) IS NOT TRUE AND status IS NOT 'SENT' AND status IS NOT 'FAILED'
+            ",
+    is_fresh!(),
+    "
      FROM main.outbox NOT INDEXED WHERE id BETWEEN :from AND :to AND +id = :id LIMIT 1 OFFSET :nth"
 );
 
@@ -206,13 +210,12 @@ impl Store {
         max_payload: usize,
     ) -> Result<Option<(Row, Content)>, Error> {
         let mut read = self.whole(range, (id, nth), lanes, max_payload);
-        if lanes && is_damaged(&read) {
-            // It may be the index of lanes. Without it the order within a key is lost, and nothing else.
-            self.mend_indexes()?;
+        if is_damaged(&read) && !self.indexes_can_be_read()? && self.mend_indexes()? {
             read = self.whole(range, (id, nth), lanes, max_payload);
-            if is_damaged(&read) {
-                read = self.whole(range, (id, nth), false, max_payload);
-            }
+        }
+        if lanes && is_damaged(&read) {
+            // Without the index of lanes the order within a key is lost, and nothing else.
+            read = self.whole(range, (id, nth), false, max_payload);
         }
         let Err(Error::Damaged(_)) = read else { return read };
         let front = self

@@ -4,6 +4,7 @@ mod child;
 #[cfg(feature = "mqtt")]
 mod closed_topics;
 mod conformance;
+mod damage;
 mod device;
 mod figures;
 mod forwarding;
