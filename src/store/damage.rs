@@ -194,6 +194,14 @@ pub(super) fn is_damaged<T>(result: &Result<T, Error>) -> bool {
     matches!(result, Err(Error::Damaged(_)))
 }
 
+/// What SQLite says of a row: that a value in it is larger than any can be means that the row is damaged.
+pub(super) fn of_a_row(error: rusqlite::Error) -> Error {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::TooBig) => Error::Damaged(error),
+        _ => error.into(),
+    }
+}
+
 /// [`is_damaged`], for SQLite's own word.
 pub(super) fn is_corrupt(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))

@@ -5,6 +5,7 @@
 
 use rusqlite::{OptionalExtension, Statement, ToSql, ffi, named_params, params};
 
+use super::damage::of_a_row;
 use super::decode::{self, AFTER_CONTENT, AFTER_ROW, content_columns, row_columns};
 use super::{Content, FailedRow, Lane, Row, Store, admin};
 use crate::Error;
@@ -97,7 +98,7 @@ impl Store {
         let mut read = 0_usize;
         let mut last = after;
         while read < bytes {
-            let Some(found) = found.next()? else { break };
+            let Some(found) = found.next().map_err(of_a_row)? else { break };
             let content = decode::content(found, max_payload);
             let row = Row { lane_held: decode::integer(found, AFTER_CONTENT) == 1, ..decode::row(found) };
             if row.id <= last || (row.id > last + 1 && !self.stands(last + 1)? && !self.is_in_order(last)?) {
@@ -133,7 +134,8 @@ impl Store {
         while lanes.len() < rows {
             let next = statement
                 .query_row([&last], |found| Ok((decode::row(found), found.get::<_, String>(AFTER_ROW).ok())))
-                .optional()?;
+                .optional()
+                .map_err(of_a_row)?;
             let Some((row, held_by)) = next else { break };
             match held_by.and_then(|text| Lane::parse(&text)) {
                 Some(lane) => {
@@ -161,7 +163,8 @@ impl Store {
             .query_row(named_params! { ":id": id, ":max_payload": limit(max_payload) }, |found| {
                 Ok((decode::row(found), decode::content(found, max_payload)))
             })
-            .optional()?;
+            .optional()
+            .map_err(of_a_row)?;
         Ok(row)
     }
 
@@ -198,7 +201,7 @@ fn disorder(what: &str) -> rusqlite::Error {
 
 fn collect(statement: &mut Statement<'_>, params: &[&dyn ToSql]) -> Result<Vec<Row>, Error> {
     let rows = statement.query_map(params, |found| Ok(decode::row(found)))?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    rows.collect::<Result<_, _>>().map_err(of_a_row)
 }
 
 /// A bound for SQL: more than it can hold is no bound.

@@ -8,7 +8,7 @@
 
 use rusqlite::{OptionalExtension, named_params, params};
 
-use super::damage::is_damaged;
+use super::damage::{is_damaged, of_a_row};
 use super::decode::{self, AFTER_CONTENT, AFTER_ROW, content_columns, row_columns};
 use super::read::{is_fresh, limit};
 use super::{Content, Row, Store};
@@ -172,7 +172,7 @@ impl Store {
         let mut rows = statement.query(params![from, limit(WINDOW)])?;
         let mut found = Vec::new();
         loop {
-            match rows.next().map_err(Error::from) {
+            match rows.next().map_err(of_a_row) {
                 Ok(Some(row)) => found.push(decode::integer(row, 0)),
                 Ok(None) => return Ok((found, End::Table)),
                 Err(Error::Damaged(_)) => return Ok((found, End::Damage)),
@@ -225,7 +225,7 @@ impl Store {
                 Ok((decode::integer(found, AFTER_ROW) == 1).then(|| decode::row(found)))
             })
             .optional()
-            .map_err(Error::from);
+            .map_err(of_a_row);
         match front {
             Ok(row) => Ok(row.flatten().map(|row| (row, Content::Spoiled(UNREADABLE.to_owned())))),
             Err(Error::Damaged(_)) => {
@@ -253,7 +253,8 @@ impl Store {
                 let row = Row { lane_held: decode::integer(found, AFTER_CONTENT) == 1, ..decode::row(found) };
                 Ok(Some((row, decode::content(found, max_payload))))
             })
-            .optional()?;
+            .optional()
+            .map_err(of_a_row)?;
         Ok(row.flatten())
     }
 }

@@ -3,7 +3,7 @@
 use log::{debug, warn};
 use rusqlite::{Connection, Transaction, TransactionBehavior, ffi, params};
 
-use super::damage::is_damaged;
+use super::damage::{is_damaged, of_a_row};
 use super::purge::Purge;
 use super::{Batch, Fate, Settlement, Store};
 use crate::Error;
@@ -258,7 +258,7 @@ fn settle_one(tx: &Transaction<'_>, settlement: &Settlement, now_ms: i64) -> Res
             update(tx, *id, &fate, now_ms)?;
             Ok(effect(&fate))
         }
-        Err(error) => Err(error.into()),
+        Err(error) => Err(of_a_row(error)),
     }
 }
 

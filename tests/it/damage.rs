@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use edge_outbox::broker::InProcess;
@@ -252,7 +254,6 @@ fn whatever_is_damaged_what_can_be_read_arrives_or_is_parked_and_nothing_else_ar
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<usize>().ok());
     let times = number("EDGE_OUTBOX_DAMAGES").unwrap_or(1);
     let seed = number("EDGE_OUTBOX_SEED").unwrap_or(4711);
-    let mut chance = Chance(seed as u64 + 0x9e37_79b9_7f4a_7c15);
 
     let template = Device::new();
     let outbox = template.open_writer();
@@ -277,8 +278,9 @@ fn whatever_is_damaged_what_can_be_read_arrives_or_is_parked_and_nothing_else_ar
         leaves.iter().map(|leaf| leaf.page).chain(overflow).chain([pages.root("outbox")]).collect();
     let (sound, page_size) = (pages.bytes, pages.size);
 
-    let mut tally = BTreeMap::<&str, usize>::new();
-    for case in 0..400 * times {
+    let play = |case: usize| {
+        let mut chance = Chance((seed as u64) << 32 | case as u64 + 1);
+        chance.below(2);
         let mut bytes = sound.clone();
         let (at, what) = if case % 4 == 0 {
             let sector = chance.below(bytes.len() / 512);
@@ -291,8 +293,24 @@ fn whatever_is_damaged_what_can_be_read_arrives_or_is_parked_and_nothing_else_ar
         };
         let device = Device::new();
         fs::write(device.database(), &bytes).unwrap();
-        *tally.entry(play(&device, &messages, &what, table.contains(&(at / page_size + 1)))).or_default() += 1;
-    }
+        play(&device, &messages, &what, table.contains(&(at / page_size + 1)))
+    };
+    let next = AtomicUsize::new(0);
+    let worker = || {
+        let mut results = Vec::new();
+        loop {
+            match next.fetch_add(1, Ordering::Relaxed) {
+                case if case < 400 * times => results.push(play(case)),
+                _ => return results,
+            }
+        }
+    };
+    let results: Vec<_> = thread::scope(|scope| {
+        let workers = [(); 4].map(|()| scope.spawn(worker));
+        workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
+    });
+    let mut tally = BTreeMap::<&str, usize>::new();
+    results.into_iter().for_each(|result| *tally.entry(result).or_default() += 1);
     eprintln!("{tally:?}");
     assert!(tally["all that could be read arrived"] > 300 * times, "{tally:?}");
 }
@@ -338,7 +356,7 @@ fn play(device: &Device, messages: &BTreeMap<i64, Message>, what: &str, in_table
         if Instant::now() > until {
             panic!("{what}: {missing:?} of {} neither arrived nor are parked; {status:?}", intact.len());
         }
-        std::thread::sleep(Duration::from_millis(2));
+        thread::sleep(Duration::from_millis(2));
     }
     let status = outbox.status();
     assert!(status.failed.is_none(), "{what}: {status:?}");
