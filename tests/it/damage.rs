@@ -279,7 +279,7 @@ fn whatever_is_damaged_what_can_be_read_arrives_or_is_parked_and_nothing_else_ar
     let (sound, page_size) = (pages.bytes, pages.size);
 
     let play = |case: usize| {
-        let mut chance = Chance((seed as u64) << 32 | case as u64 + 1);
+        let mut chance = Chance(((seed as u64) << 32) | (case as u64 + 1));
         chance.below(2);
         let mut bytes = sound.clone();
         let (at, what) = if case % 4 == 0 {
