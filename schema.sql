@@ -17,12 +17,14 @@ CREATE TABLE outbox (
     -- says so then); deleted some time later. FAILED: parked with its reason until somebody asks for a retry.
     status           TEXT    NOT NULL DEFAULT 'PENDING'
                              CHECK (status = 'PENDING' OR status = 'SENT' OR status = 'FAILED'),
-    -- When the row took its present status, in Unix milliseconds; decides when a SENT row is purged, nothing else.
+    -- When the row took its present status, in Unix milliseconds; with `filler` it decides when a SENT row is purged,
+    -- and nothing else.
     -- Set at insert already: it has its full width then, and settling does not make the row grow and split a full page.
     status_at        INTEGER NOT NULL DEFAULT (CAST(round((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)),
     -- NULL until the row is SENT, then three bytes: what 'SENT' is shorter than 'PENDING'. SQLite overwrites a row of
-    -- unchanged length in place, and so does not write the pages of a large payload a second time.
-    filler           TEXT             CHECK (filler = '...'),
+    -- unchanged length in place, and so does not write the pages of a large payload a second time. They say in which
+    -- era the row was sent, see outbox_state; '...': not known.
+    filler           TEXT             CHECK (length(CAST(filler AS BLOB)) = 3),
     -- Sendings that were settled. At least 1 in a row that was dealt with before: see the index outbox_again.
     attempts         INTEGER NOT NULL DEFAULT 0 CHECK (attempts >= 0),
     -- The wait drawn when the broker last refused the message for now, in milliseconds; waited again after a restart.
@@ -83,7 +85,17 @@ CREATE TABLE outbox_state (
     -- Counted up by a commit that must reach the disk: a commit that changes no page syncs nothing.
     barrier  INTEGER NOT NULL DEFAULT 0,
     -- Rows that were passed over because the file is damaged where they stand, or cannot be written any more.
-    unreadable INTEGER NOT NULL DEFAULT 0 CHECK (unreadable >= 0)
+    unreadable INTEGER NOT NULL DEFAULT 0 CHECK (unreadable >= 0),
+    -- Time for a device whose wall clock cannot tell it. An era lasts as long as a SENT row is to stay, or longer, while
+    -- the device is on; what was sent neither in this one nor in the one before may go, whatever its stamp says. 0 to
+    -- 999, and 0 again.
+    era      INTEGER NOT NULL DEFAULT 0,
+    -- How long this era had lasted, in milliseconds, when this was written ...
+    era_age  INTEGER NOT NULL DEFAULT 0,
+    -- ... which was so many milliseconds after the device's boot ...
+    uptime   INTEGER NOT NULL DEFAULT 0,
+    -- ... and after which boot that was; 0: not known.
+    boot     INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
 INSERT INTO outbox_state (id, version) VALUES (1, 1);

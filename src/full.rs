@@ -25,7 +25,9 @@ pub enum Limit {
     PendingMessages,
     /// [`Settings::max_pending_bytes`](crate::Settings::max_pending_bytes), in bytes.
     PendingBytes,
-    /// [`Settings::keep_free`](crate::Settings::keep_free), in bytes of the file system that the database stands on.
+    /// [`Settings::keep_free`](crate::Settings::keep_free), in bytes of the file system that the database stands on; or
+    /// more, as long as the write-ahead log is longer than that and the [reserve](crate::Settings::reserve), for the
+    /// log has to be moved into the database some time.
     FreeSpace,
     /// [`Settings::reserve`](crate::Settings::reserve), in bytes: the disk was full to the last byte, and the reserve
     /// was given up so that what is in the outbox can be sent. New messages are taken when it is whole again.
@@ -45,8 +47,8 @@ impl fmt::Display for Full {
             ),
             Limit::FreeSpace => write!(
                 f,
-                "{found} bytes of the disk are free, this message has {wanted}, and the setting keep_free leaves {allowed} to \
-                 others"
+                "{found} bytes of the disk are free, this message has {wanted}, and {allowed} are kept free, for others (the \
+                 setting keep_free) or for the log to be moved into the database"
             ),
             Limit::Reserve => write!(
                 f,

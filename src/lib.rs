@@ -77,8 +77,8 @@
 //!    the truth about syncing.
 //! 5. *Offline is free.* Nothing is charged to any message, and nothing is written.
 //! 6. *Bounded.* Every queue, window and batch has a limit; [`Settings`] holds those that can be chosen.
-//! 7. *Clock-proof.* Order, waits and wake-up never look at the wall clock; it decides only when SENT rows are purged,
-//!    when a message that was [given an expiry](Message::with_expiry) is over (it is parked then), and, by TLS, whether
+//! 7. *Clock-proof.* Order, waits and wake-up never look at the wall clock; it decides only when SENT rows are purged
+//!    (and not alone: see [`Settings::retention`]), when a message that was [given an expiry](Message::with_expiry) is over (it is parked then), and, by TLS, whether
 //!    a broker's certificate is valid.
 //!
 //! # How a message travels

@@ -43,8 +43,8 @@ pub struct Settings {
     /// Bytes of the disk that the outbox leaves to others, 0 to 1 TiB: where less would be free, new messages are
     /// answered [`Error::Full`]. Defaults to 16,777,216 (16 MiB).
     pub keep_free: u64,
-    /// Bytes of a file beside the database, `-outbox-reserve`, that hold a place on the disk, 65,536 (64 KiB) to 1 GiB,
-    /// or 0 for none. It is given up where the disk is full to the last byte, since to write down that a message was
+    /// Bytes of a file beside the database, `-outbox-reserve`, that hold a place on the disk, 1 MiB to 1 GiB, or 0
+    /// for none. It is given up where the disk is full to the last byte, since to write down that a message was
     /// sent takes space too, and made again afterwards; in between new messages are answered [`Error::Full`]. What the
     /// write-ahead log holds before it is moved into the database should fit. Defaults to 4,194,304 (4 MiB).
     pub reserve: u64,
@@ -69,8 +69,11 @@ pub struct Settings {
     /// settled together in one transaction. Shorter wears the card more. Defaults to 1 s.
     #[serde(with = "humantime_serde")]
     pub settle_after: Duration,
-    /// How long a sent message stays in the table at least, by the wall clock. 0 deletes it at the next purge. Purging
-    /// rides along with later settlements, 100 rows or more at a time. Defaults to 1 h.
+    /// How long a sent message stays in the table at least, by the wall clock or by the time that the device is on,
+    /// whichever says first that it is over (a stamp from the future is over at once). By the second it is over after
+    /// twice as long at the latest, so that a device whose clock is never set purges too; after a reboot only the time
+    /// up to the first commit is known to have passed. 0 deletes it at the next purge. Purging rides along with later
+    /// settlements, 100 rows or more at a time. Defaults to 1 h.
     #[serde(with = "humantime_serde")]
     pub retention: Duration,
     /// How often the forwarder looks whether another connection or process has committed, 1 ms to 1 min. Commits
@@ -130,7 +133,7 @@ impl Settings {
         number("max_pending_bytes", self.max_pending_bytes.unwrap_or(1), 1, u64::MAX);
         number("keep_free", self.keep_free, 0, 1 << 40);
         if self.reserve != 0 {
-            number("reserve", self.reserve, 64 * 1024, 1 << 30);
+            number("reserve", self.reserve, 1 << 20, 1 << 30);
         }
 
         let mut time = |name: &str, value: Duration, low: Duration, high: Duration| {

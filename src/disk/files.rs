@@ -57,6 +57,12 @@ impl Files {
         Ok(Files(files))
     }
 
+    /// Bytes that the log's file has, of which all, some or none stand in the database as well.
+    pub fn log_size(&self) -> u64 {
+        let log = self.0.iter().find(|(part, ..)| *part == Part::Log);
+        log.and_then(|(_, path, _)| fs::metadata(path).ok()).map_or(0, |found| found.len())
+    }
+
     /// The first that is not the one any more that was opened.
     pub fn lost(&self) -> Option<(Part, &Path)> {
         let lost = self.0.iter().find(|(_, path, opened)| match identity(path) {

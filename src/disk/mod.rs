@@ -9,6 +9,7 @@ mod reserve;
 mod tests;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,9 @@ use crate::{Error, Full, Limit, Settings};
 /// For how long what was seen of the disk is believed, as long as little is written.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
+/// Bytes that a message takes on the disk at most beside its own, when it is committed alone: the pages that it changes, in
+/// the log and in the database.
+const PER_MESSAGE: u64 = 32 * 1024;
 /// What opening a database may take: its -shm, a header of its -wal, an entry in a folder.
 const TO_OPEN: u64 = 256 * 1024;
 
@@ -30,6 +34,8 @@ pub(crate) struct Disk {
     keep_free: u64,
     reserve: Reserve,
     files: Files,
+    /// Whether one of the files was found to be another at the last look.
+    lost: AtomicBool,
     seen: Mutex<Option<Seen>>,
 }
 
@@ -41,6 +47,8 @@ struct Seen {
     free: u64,
     /// Bytes that the reserve has.
     reserve: u64,
+    /// Bytes that the log's file has.
+    log: u64,
 }
 
 impl Disk {
@@ -55,6 +63,7 @@ impl Disk {
             keep_free: settings.keep_free,
             reserve: Reserve::of(database, settings.reserve),
             files: Files::of(database)?,
+            lost: AtomicBool::new(false),
             seen: Mutex::new(None),
         })
     }
@@ -68,7 +77,9 @@ impl Disk {
         let now = Instant::now();
         let known = seen.filter(|seen| {
             // Near the limit what others write counts, and is looked for each time.
-            now.duration_since(seen.at) < LOOK_EVERY && seen.free / 2 > self.keep_free.saturating_add(bytes)
+            self.no_loss_known().is_ok()
+                && now.duration_since(seen.at) < LOOK_EVERY
+                && seen.free / 2 > self.must_stay_free(seen).saturating_add(bytes)
         });
         let mut found = match known {
             Some(found) => found,
@@ -76,7 +87,7 @@ impl Disk {
         };
         let admitted = self.room(&found, bytes);
         if admitted.is_ok() {
-            found.free = found.free.saturating_sub(bytes);
+            found.free = found.free.saturating_sub(bytes.saturating_add(PER_MESSAGE));
         }
         *seen = Some(found);
         admitted.map_err(Error::Full)
@@ -92,12 +103,30 @@ impl Disk {
 
     /// The first of the files that is not the one any more that was opened.
     pub fn lost(&self) -> Option<(Part, &Path)> {
-        self.files.lost()
+        let lost = self.files.lost();
+        self.lost.store(lost.is_some(), Ordering::SeqCst);
+        lost
+    }
+
+    /// [`files_stand`](Self::files_stand), as of the last look. Asked with the write lock in hand it says whether what
+    /// is committed can be saved from a log that was deleted: before anything is saved the loss is known, and saving
+    /// needs that lock.
+    ///
+    /// # Errors
+    /// [`Error::Replaced`].
+    pub fn no_loss_known(&self) -> Result<(), Error> {
+        if self.lost.load(Ordering::SeqCst) { self.files_stand() } else { Ok(()) }
     }
 
     /// Whether a message of one byte would be taken: what [`Storage::Full`](crate::Storage::Full) goes by.
     pub fn is_full(&self) -> bool {
         self.look(Instant::now()).is_ok_and(|found| self.room(&found, 1).is_err())
+    }
+
+    /// Whether it may soon be full.
+    pub fn is_short(&self) -> bool {
+        let limits = self.keep_free.saturating_add(self.reserve.size());
+        free(&self.folder).is_ok_and(|free| free / 2 < limits)
     }
 
     /// Gives up the reserve; whether there was one.
@@ -134,15 +163,22 @@ impl Disk {
             let (found, allowed) = (found.reserve, self.reserve.size());
             return Err(Full { limit: Limit::Reserve, found, allowed, wanted: bytes });
         }
-        if self.keep_free > 0 && found.free < self.keep_free.saturating_add(bytes) {
-            return Err(Full { limit: Limit::FreeSpace, found: found.free, allowed: self.keep_free, wanted: bytes });
+        let allowed = self.must_stay_free(found);
+        if allowed > 0 && found.free < allowed.saturating_add(bytes) {
+            return Err(Full { limit: Limit::FreeSpace, found: found.free, allowed, wanted: bytes });
         }
         Ok(())
     }
 
+    /// What is for others, or else what the log would take in the database beyond the reserve: a log that cannot be
+    /// moved grows until nothing can be written.
+    fn must_stay_free(&self, found: &Seen) -> u64 {
+        self.keep_free.max(found.log.saturating_sub(self.reserve.size()))
+    }
+
     fn look(&self, at: Instant) -> Result<Seen, Error> {
         self.files_stand()?;
-        Ok(Seen { at, free: free(&self.folder)?, reserve: self.reserve.standing() })
+        Ok(Seen { at, free: free(&self.folder)?, reserve: self.reserve.standing(), log: self.files.log_size() })
     }
 
     /// What was seen does not hold any more.

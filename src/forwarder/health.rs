@@ -99,9 +99,15 @@ impl Health {
         self.disk.files_stand()
     }
 
-    /// Sees how much is free, and makes a reserve that was given up again: once there is ample space, or `idle`, when
+    /// Moves the log into the database, sees how much is free, and makes a reserve that was given up again: once there is ample space, or `idle`, when
     /// all that could be sent is written down. What the log takes then is given back first.
     pub fn tend(&mut self, store: &Store, idle: bool) {
+        // What the log holds takes space in the database as well: it is moved there while there is some, and what its
+        // file takes is given back.
+        let moved = if self.disk.is_short() { store.empty_log() } else { store.checkpoint() };
+        if let Err(error) = moved {
+            log::debug!("no checkpoint this time: {}", chain(&error));
+        }
         if self.disk.lacks_reserve() {
             let made = self.disk.make_reserve(2).and_then(|whole| {
                 if whole || !idle {

@@ -3,6 +3,7 @@
 //! `dispatcher` decides everything and touches nothing: no thread, socket, SQL or clock may enter it. The rest of the
 //! folder carries out what it says.
 
+mod boot;
 mod dispatcher;
 mod expiry;
 mod flushes;

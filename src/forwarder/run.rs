@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
+use super::boot::Boot;
 use super::dispatcher::{Action, Dice, Dispatcher, Ending, Rules, Session};
 use super::expiry;
 use super::flushes::Flushes;
@@ -28,8 +29,6 @@ const HAND_OVER: usize = 64;
 const PATIENCE: Duration = Duration::from_millis(50);
 /// How often at most the length of the log and the space on the disk are looked at.
 const TEND_EVERY: Duration = Duration::from_secs(1);
-/// How often it is tried to save what a deleted log held, while others are in the way: at each look for commits.
-const RESCUES: u32 = 50;
 /// How often an adapter is asked again that did not take everything.
 const LEFT_OVER: Duration = Duration::from_millis(20);
 
@@ -61,6 +60,7 @@ pub(crate) struct Run<'p> {
     parts: &'p mut Parts,
     dispatcher: Dispatcher,
     begun: Instant,
+    boot: Boot,
     events: Vec<Event>,
     /// Messages of rows that were read ahead.
     contents: BTreeMap<i64, Content>,
@@ -77,10 +77,9 @@ pub(crate) struct Run<'p> {
     health: Health,
     /// Reading failed this often in a row.
     read_failures: u32,
-    /// Tries to save what a deleted log held.
-    rescues: u32,
-    /// Somebody deleted the `-wal`: this connection cannot be used any more, nor can those of the application.
-    log_is_lost: bool,
+    /// Somebody deleted the `-wal`, and what it held stands in the database: this connection cannot be used any more,
+    /// nor can those of the application.
+    log_is_saved: bool,
 }
 
 impl<'p> Run<'p> {
@@ -98,6 +97,7 @@ impl<'p> Run<'p> {
         Ok(Run {
             dispatcher,
             begun: now,
+            boot: Boot::present(),
             events: Vec::new(),
             contents: BTreeMap::new(),
             queue: VecDeque::new(),
@@ -109,8 +109,7 @@ impl<'p> Run<'p> {
             damaged: 0,
             health: Health::new(parts.disk.clone()),
             read_failures: 0,
-            rescues: 0,
-            log_is_lost: false,
+            log_is_saved: false,
             parts,
         })
     }
@@ -123,7 +122,7 @@ impl<'p> Run<'p> {
             if sending == 0 {
                 self.receive();
                 self.look_for_commits();
-                if self.log_is_lost {
+                if self.log_is_saved {
                     self.parts.broker.disconnect(Instant::now());
                     break;
                 }
@@ -159,6 +158,9 @@ impl<'p> Run<'p> {
                     }
                 }
             }
+        }
+        if !self.log_is_saved && self.health.look_at_files() == Some(Part::Log) {
+            self.save_log();
         }
         if !self.dispatcher.is_settled() {
             log::warn!("not all acknowledgements could be written down: the next start sends those messages again");
@@ -275,27 +277,28 @@ impl<'p> Run<'p> {
             Err(error) => drop(self.health.trouble(Work::Look, &error)),
         }
         let lost = self.health.look_at_files();
-        self.log_is_lost = lost == Some(Part::Log) && self.rescue();
-        if lost.is_none() && now >= self.next_tending {
+        if now >= self.next_tending {
             self.next_tending = now + TEND_EVERY;
-            if let Err(error) = self.parts.store.checkpoint() {
-                log::debug!("no checkpoint this time: {}", chain(&error));
+            match lost {
+                None => self.health.tend(&self.parts.store, self.dispatcher.is_idle()),
+                Some(Part::Log) => self.log_is_saved = self.save_log(),
+                Some(Part::Database | Part::SharedMemory) => {}
             }
-            self.health.tend(&self.parts.store, self.dispatcher.is_idle());
         }
     }
 
     /// The log was deleted: what is committed and stands in no other file is moved into the database, as long as this
     /// process has the log open. Whoever opens the database next begins another log, of which this connection would
     /// know nothing: it is not used any more then. Whether that is done.
-    fn rescue(&mut self) -> bool {
-        self.rescues += 1;
-        match self.parts.store.empty_log() {
+    fn save_log(&self) -> bool {
+        let saved = self.parts.store.empty_log();
+        match &saved {
             Ok(()) => log::warn!("the log was deleted: all that was committed has been moved into the database"),
-            Err(Error::Busy(_)) if self.rescues < RESCUES => return false,
-            Err(error) => log::error!("the log was deleted, and cannot be moved into the database: {}", chain(&error)),
+            Err(error) => {
+                log::error!("the log was deleted, and cannot be moved into the database yet: {}", chain(error))
+            }
         }
-        true
+        saved.is_ok()
     }
 
     fn read(&mut self, query: &Query) {
@@ -385,12 +388,16 @@ impl<'p> Run<'p> {
     }
 
     fn write(&mut self, batch: Batch) {
-        let purge = Purge { retention: self.parts.settings.retention, upto: self.dispatcher.position() };
+        let (retention, upto) = (self.parts.settings.retention, self.dispatcher.position());
+        let purge = Purge { retention, upto, uptime: self.boot.uptime() };
         let written = self.health.may_write().and_then(|()| {
             let turn = self.parts.gate.wait(Who::Forwarder, PATIENCE);
             let _turn = turn.map_err(|_| Error::Busy(crate::store::busy()))?;
             match self.parts.store.settle(&batch, now_ms(), Some(purge)) {
                 Err(error) if self.health.trouble(Work::Write, &error) => {
+                    // What was gained is for the database, which the log may have made longer: then the log begins anew
+                    // in the space that it has.
+                    self.parts.store.checkpoint_now()?;
                     self.parts.store.settle(&batch, now_ms(), None)
                 }
                 written => written,

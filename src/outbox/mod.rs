@@ -83,8 +83,8 @@ impl Outbox {
     /// without it. [`Error::Snapshot`], [`Error::Busy`], [`Error::DiskFull`], [`Error::Disk`], [`Error::Damaged`],
     /// [`Error::Replaced`], [`Error::RolledBack`], [`Error::OtherDatabase`], [`Error::Sqlite`] for the transaction:
     /// leave it, since after an error of SQLite's own it may be gone as a whole, and answers [`Error::RolledBack`].
-    /// [`Error::Io`] where the file system does not tell its free space, and [`Error::Panicked`]. In each case the
-    /// message is not in the transaction.
+    /// [`Error::Io`] where the file system does not tell its free space, and [`Error::Panicked`]. In each case but
+    /// `Replaced` the message is not in the transaction.
     pub fn enqueue(&self, transaction: &impl InTransaction, message: &Message) -> Result<MessageId, Error> {
         self.alive()?;
         let connection: &Connection = transaction;
@@ -99,7 +99,9 @@ impl Outbox {
             check(message).map_err(Error::Unacceptable)?;
         }
         self.inner.disk.admit(message.size() as u64)?;
-        store::enqueue(connection, message, self.inner.settings.max_payload)
+        let id = store::enqueue(connection, message, self.inner.settings.max_payload)?;
+        self.inner.disk.no_loss_known()?;
+        Ok(id)
     }
 
     /// Runs `work` in an IMMEDIATE transaction, commits it if it answers `Ok`, and wakes the forwarder. With `Err`, or

@@ -81,7 +81,7 @@ const RETRY_BITE: &str = "
 // The newest row has to stay until a newer one exists: emptied, and as if sent long ago, it goes with a later purge.
 const EMPTY: &str = "
     UPDATE main.outbox
-    SET status = 'SENT', filler = '...', status_at = 0, last_error = 'discarded',
+    SET status = 'SENT', filler = 'old', status_at = 0, last_error = 'discarded',
         key = NULL, headers = NULL, content_type = NULL, response_topic = NULL, correlation_data = NULL,
         expires_at = NULL, payload = x'', checksum = NULL
     WHERE id = ?1 AND status = 'FAILED'";

@@ -35,7 +35,7 @@ pub(crate) use admin::{
 pub(crate) use connect::{Role, configure};
 pub(crate) use decode::DAMAGED;
 pub(crate) use enqueue::enqueue;
-pub(crate) use purge::Purge;
+pub(crate) use purge::{Purge, Uptime};
 pub(crate) use row::{Batch, Content, Fate, Lane, Query, Row, Settlement};
 #[cfg(test)]
 pub(crate) use schema::open;
@@ -46,6 +46,8 @@ pub(crate) struct Store {
     conn: Connection,
     data_version: i64,
     purge: purge::Cursor,
+    /// As it was when a transaction last asked, for settlements that do without purging.
+    era: Option<purge::Era>,
     /// Settlements before purging is tried again, after it failed.
     purge_rests: u32,
     /// Whether a sync failed since the log last began anew.
@@ -62,6 +64,7 @@ impl Store {
             conn,
             data_version: 0,
             purge: purge::Cursor::default(),
+            era: None,
             purge_rests: 0,
             log_is_doubtful: false,
             damage: damage::Damage::default(),

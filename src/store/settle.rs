@@ -4,7 +4,7 @@ use log::{debug, warn};
 use rusqlite::{Connection, Transaction, TransactionBehavior, ffi, params};
 
 use super::damage::{is_damaged, of_a_row};
-use super::purge::Purge;
+use super::purge::{Era, Purge};
 use super::{Batch, Fate, Settlement, Store};
 use crate::Error;
 use crate::broker::MAX_REASON;
@@ -20,7 +20,7 @@ macro_rules! one_more {
 const SENT: &str = concat!(
     "
     UPDATE main.outbox
-    SET status = 'SENT', filler = '...', status_at = ?2, held_by = NULL,
+    SET status = 'SENT', filler = ?3, status_at = ?2, held_by = NULL,
         attempts = ",
     one_more!(),
     "
@@ -74,6 +74,9 @@ const MEND: &str = "
         AND typeof(coalesce(response_topic, '')) = 'text' AND typeof(coalesce(correlation_data, x'')) = 'blob'
         AND typeof(coalesce(headers, '')) = 'text')";
 
+/// What a SENT row bears where no era is known: it goes by the wall clock alone.
+const NO_ERA: &str = "...";
+
 /// Settlements that are written in one transaction where there is little space.
 const PIECE: usize = 16;
 /// Settlements for which a purge that failed is left alone.
@@ -124,10 +127,11 @@ impl Store {
     fn write_or_make_room(&mut self, batch: &Batch, now_ms: i64, purge: Option<Purge>) -> Result<Settled, Error> {
         let rests = self.purge_rests > 0;
         self.purge_rests = self.purge_rests.saturating_sub(1);
-        let purge = purge.filter(|purge| !rests && self.purge.wants(purge));
+        let purge = purge.filter(|_| !rests);
+        let purges = purge.is_some_and(|purge| self.purge.wants(&purge));
         match self.write(batch, now_ms, purge) {
             Err(Error::DiskFull(_)) => self.write_in_pieces(batch, now_ms),
-            Err(error) if purge.is_some() && !matches!(error, Error::Busy(_)) => {
+            Err(error) if purges && !matches!(error, Error::Busy(_)) => {
                 let settled = match self.write(batch, now_ms, None) {
                     // It need not have been the purge.
                     Err(Error::Damaged(error)) => return self.write_around_damage(batch, now_ms, &error),
@@ -200,32 +204,43 @@ impl Store {
 
     fn write(&mut self, batch: &Batch, now_ms: i64, purge: Option<Purge>) -> Result<Settled, Error> {
         let mut cursor = self.purge.clone();
-        let purge = purge.filter(|purge| cursor.wants(purge));
+        let wants = purge.is_some_and(|purge| cursor.wants(&purge));
         let mut settled = Settled::default();
-        if batch.settlements.is_empty() && batch.position.is_none() && !batch.synced && purge.is_none() {
+        let state = batch.position.is_some() || batch.synced;
+        if batch.settlements.is_empty() && !state && !wants {
             return Ok(settled);
         }
         let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut era = self.era;
+        if let Some(Purge { retention, uptime, .. }) = purge {
+            cursor.advance(uptime);
+            let now = Era::read(&tx, uptime)?;
+            self.era = Some(now);
+            // A page of its own at most once per retention, and only while there is something to purge.
+            let write = state || wants && now.is_over(retention);
+            era = Some(if write { now.go_on(&tx, uptime, retention)? } else { now });
+        }
+        let mark = era.map_or_else(|| NO_ERA.to_owned(), |era| era.mark());
         for settlement in &batch.settlements {
-            cursor.settled(settlement, now_ms);
-            match settle_one(&tx, settlement, now_ms)? {
+            cursor.settled(settlement);
+            match settle_one(&tx, settlement, now_ms, &mark)? {
                 Effect::Failed => settled.failed.push(settlement.id),
                 Effect::Sent => settled.failed.retain(|id| *id != settlement.id),
                 Effect::Other => (),
             }
         }
-        if batch.position.is_some() || batch.synced {
+        if state {
             let passed_over = i64::try_from(self.damage.to_record(batch.position)).unwrap_or(i64::MAX);
             let changed = tx.prepare_cached(STATE)?.execute(params![batch.position, batch.synced, passed_over])?;
             if changed != 1 {
                 return Err(rusqlite::Error::StatementChangedRows(changed).into());
             }
         }
-        if let Some(purge) = purge {
-            settled.purged = cursor.purge(&tx, &purge, now_ms)?;
+        if let (Some(purge), Some(era), true) = (purge, era, wants) {
+            settled.purged = cursor.purge(&tx, &purge, era, now_ms)?;
         }
         tx.commit()?;
-        self.purge = cursor;
+        (self.purge, self.era) = (cursor, era);
         if batch.position.is_some() {
             self.damage.was_recorded(batch.position);
         }
@@ -240,14 +255,14 @@ enum Effect {
     Other,
 }
 
-fn settle_one(tx: &Transaction<'_>, settlement: &Settlement, now_ms: i64) -> Result<Effect, Error> {
+fn settle_one(tx: &Transaction<'_>, settlement: &Settlement, now_ms: i64, era: &str) -> Result<Effect, Error> {
     let Settlement { id, fate } = settlement;
     let effect = |fate: &Fate| match fate {
         Fate::Sent => Effect::Sent,
         Fate::Failed { .. } => Effect::Failed,
         Fate::Waiting { .. } | Fate::Held { .. } => Effect::Other,
     };
-    match update(tx, *id, fate, now_ms) {
+    match update(tx, *id, fate, now_ms, era) {
         Ok(1) => Ok(effect(fate)),
         Ok(_) => Ok(Effect::Other),
         // A trigger of the application's may have failed for its own table's types: then there is nothing to mend.
@@ -255,16 +270,16 @@ fn settle_one(tx: &Transaction<'_>, settlement: &Settlement, now_ms: i64) -> Res
             warn!("row {id} is damaged, a value has the wrong type: what it said is replaced, but for its payload");
             let reason = "damaged: a value in it has the wrong type".to_owned();
             let fate = if *fate == Fate::Sent { Fate::Sent } else { Fate::Failed { reason } };
-            update(tx, *id, &fate, now_ms)?;
+            update(tx, *id, &fate, now_ms, era)?;
             Ok(effect(&fate))
         }
         Err(error) => Err(of_a_row(error)),
     }
 }
 
-fn update(tx: &Transaction<'_>, id: i64, fate: &Fate, now_ms: i64) -> rusqlite::Result<usize> {
+fn update(tx: &Transaction<'_>, id: i64, fate: &Fate, now_ms: i64, era: &str) -> rusqlite::Result<usize> {
     match fate {
-        Fate::Sent => tx.prepare_cached(SENT)?.execute(params![id, now_ms]),
+        Fate::Sent => tx.prepare_cached(SENT)?.execute(params![id, now_ms, era]),
         Fate::Failed { reason } => tx.prepare_cached(FAILED)?.execute(params![id, now_ms, cut(reason)]),
         Fate::Waiting { wait, reason, lane } => {
             let wait_ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);

@@ -7,6 +7,7 @@ mod conformance;
 mod damage;
 mod device;
 mod figures;
+mod files;
 mod forwarding;
 mod lifecycle;
 #[cfg(feature = "mqtt")]

@@ -1,6 +1,7 @@
 //! What the store promises, on real files.
 
 mod admin;
+mod clocks;
 mod damage;
 mod enqueueing;
 mod guards;

@@ -1,13 +1,15 @@
 use std::time::Duration;
 
 use super::{Batch, Device, Fate, NOW, failed};
-use crate::store::Purge;
+use crate::store::{Purge, Uptime};
 
 const HOUR: i64 = 3_600_000;
 
 impl Device {
     fn purge(&mut self, now: i64, upto: i64) -> usize {
-        let purge = Purge { retention: Duration::from_secs(3_600), upto };
+        // Where nobody sets the wall clock, both say the same.
+        let uptime = Uptime { boot: Some(1), since_boot: Duration::from_millis(u64::try_from(now - NOW).unwrap_or(0)) };
+        let purge = Purge { retention: Duration::from_secs(3_600), upto, uptime };
         self.store.settle(&Batch::default(), now, Some(purge)).expect("purges").purged
     }
 
@@ -117,7 +119,7 @@ fn purging_rides_along_and_a_failed_commit_takes_it_back() {
     let mut device = Device::new();
     device.put_many(300);
     device.all_sent(1..=200, NOW);
-    let purge = Some(Purge { retention: Duration::ZERO, upto: 300 });
+    let purge = Some(Purge { retention: Duration::ZERO, upto: 300, uptime: Uptime::default() });
     device.sql("BEGIN IMMEDIATE");
     assert!(device.store.settle(&Batch::default(), NOW, purge).is_err());
     device.sql("COMMIT");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::pages::Pages;
 use super::{BUSY, Device, Fate, MAX_PAYLOAD, NOW, batch, failed, held, message, spoiled, waiting};
 use crate::Message;
-use crate::store::{Batch, Lane, Purge, Store, open};
+use crate::store::{Batch, Lane, Purge, Store, Uptime, open};
 
 impl Device {
     /// Closes it, does that to the file, and opens it again.
@@ -293,7 +293,7 @@ fn a_purge_that_meets_a_damaged_page_keeps_no_settlement_from_being_written_and_
         let (page, _) = leaf(pages, 150);
         pages.overwrite(page);
     });
-    let purge = Purge { retention: Duration::ZERO, upto: 5_000 };
+    let purge = Purge { retention: Duration::ZERO, upto: 5_000, uptime: Uptime::default() };
     let mut purged = 0;
     for id in 5_001..=6_000 {
         let settled = device.store.settle(&batch(&[(id, Fate::Sent)]), NOW + 10, Some(purge)).unwrap();
