@@ -93,6 +93,8 @@ CREATE TABLE outbox_state (
     -- position for a month: counted by triggers, since counting them anew takes as long as there are many.
     aside       INTEGER NOT NULL DEFAULT 0,
     aside_bytes INTEGER NOT NULL DEFAULT 0,
+    -- Rows that were passed over because the file is damaged where they stand, or cannot be written any more.
+    unreadable INTEGER NOT NULL DEFAULT 0 CHECK (unreadable >= 0),
     -- Time for a device whose wall clock cannot tell it. An era lasts as long as a SENT row is to stay, or longer, while
     -- the device is on; what was sent neither in this one nor in the one before may go, whatever its stamp says. 0 to
     -- 999, and 0 again.

@@ -126,6 +126,13 @@ pub struct Stats {
     pub failed: u64,
     /// Messages that this forwarder wrote down as SENT since it was opened.
     pub sent: u64,
+    /// Messages that this forwarder parked as damaged since it was opened: what their rows say is not what was enqueued.
+    /// They are among the [failed](Self::failed) ones.
+    pub damaged: u64,
+    /// Rows that were passed over, ever, because the file is damaged where they stand, or because they cannot be written
+    /// any more. Where a page cannot be read nobody knows what its rows were: some may have been sent long before. See
+    /// [`Storage::Damaged`].
+    pub unreadable: u64,
     /// Messages handed to the broker and not yet settled.
     pub in_flight: u64,
     /// Sessions after the first one.

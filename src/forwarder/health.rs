@@ -28,13 +28,15 @@ pub(super) struct Health {
     replaced: Option<(Part, String)>,
     /// Whether new messages are turned away.
     full: bool,
+    /// What is damaged, in words. A file does not heal: it stands even while everything else goes well.
+    damaged: Option<String>,
     /// What the log was told.
     told: Storage,
 }
 
 impl Health {
     pub fn new(disk: Arc<Disk>) -> Self {
-        Health { disk, met: [const { Storage::Ok }; 4], replaced: None, full: false, told: Storage::Ok }
+        Health { disk, met: [const { Storage::Ok }; 4], replaced: None, full: false, damaged: None, told: Storage::Ok }
     }
 
     pub fn storage(&self) -> Storage {
@@ -44,7 +46,7 @@ impl Health {
         match self.met.iter().find(|met| **met != Storage::Ok) {
             Some(met) => met.clone(),
             None if self.full => Storage::Full,
-            None => Storage::Ok,
+            None => self.damaged.clone().map_or(Storage::Ok, Storage::Damaged),
         }
     }
 
@@ -63,8 +65,17 @@ impl Health {
         if work == Work::Write && matches!(error, Error::Disk(_)) {
             self.disk.doubt_log();
         }
+        self.note_damage(Some(error));
         self.tell();
         matches!(error, Error::DiskFull(_)) && self.disk.give_up_reserve()
+    }
+
+    /// Keeps in mind that the database is damaged, if that is what the error says.
+    pub fn note_damage(&mut self, error: Option<&Error>) {
+        if let (None, Some(error @ Error::Damaged(_))) = (&self.damaged, error) {
+            self.damaged = Some(chain(error));
+            self.tell();
+        }
     }
 
     /// Looks whether the files are still those that were opened; the first that is not.

@@ -21,7 +21,7 @@ use crate::error::chain;
 use crate::gate::{Gate, Who};
 use crate::settings::Settings;
 use crate::status::{ClosedTopic, FailedMessage, LinkState, Role};
-use crate::store::{Batch, Content, Fate, Purge, Query, Settlement, Store, now_ms};
+use crate::store::{Batch, Content, DAMAGED, Fate, Purge, Query, Settlement, Store, now_ms};
 
 /// Deliveries that are handed to the adapter together.
 const HAND_OVER: usize = 64;
@@ -72,6 +72,8 @@ pub(crate) struct Run<'p> {
     next_tending: Instant,
     outage: Outage,
     sent: u64,
+    /// Messages that were parked as damaged.
+    damaged: u64,
     health: Health,
     /// Reading failed this often in a row.
     read_failures: u32,
@@ -84,7 +86,7 @@ impl<'p> Run<'p> {
     /// # Errors
     /// What SQLite answers when asked for the position.
     pub fn new(parts: &'p mut Parts, paused: bool) -> Result<Self, Error> {
-        let (position, newest) = (parts.store.position()?, parts.store.newest()?);
+        let (position, newest) = parts.store.begin()?;
         if let Err(error) = parts.store.reset_aside() {
             log::debug!("the counters of waiting messages stay as they are: {}", chain(&error));
         }
@@ -107,6 +109,7 @@ impl<'p> Run<'p> {
             next_tending: now + TEND_EVERY,
             outage: Outage { why: "not connected yet".to_owned(), since: now, told: None },
             sent: 0,
+            damaged: 0,
             health: Health::new(parts.disk.clone()),
             read_failures: 0,
             log_is_saved: false,
@@ -323,13 +326,13 @@ impl<'p> Run<'p> {
         let done = match query {
             Query::Fresh { after, rows, bytes, lanes } => self.read_fresh(query, (*after, *rows, *bytes, *lanes)),
             Query::Again { after, rows } => {
-                self.parts.store.read_again(*after, *rows).map(|rows| self.dispatcher.found(query, rows, 0))
+                self.parts.store.again(*after, *rows).map(|rows| self.dispatcher.found(query, rows, 0))
             }
             Query::Lane { lane, after, rows } => {
-                self.parts.store.read_lane(lane, *after, *rows).map(|rows| self.dispatcher.found(query, rows, 0))
+                self.parts.store.lane(lane, *after, *rows).map(|rows| self.dispatcher.found(query, rows, 0))
             }
             Query::Lanes { after, rows } => {
-                let lanes = self.parts.store.read_lanes(after.as_ref(), *rows);
+                let lanes = self.parts.store.lanes(after.as_ref(), *rows);
                 lanes.map(|lanes| self.dispatcher.lanes_found(query, lanes))
             }
         };
@@ -337,6 +340,7 @@ impl<'p> Run<'p> {
             Ok(()) => {
                 self.read_failures = 0;
                 self.health.went_well(Work::Read);
+                self.health.note_damage(self.parts.store.damage().as_ref());
             }
             Err(error) => {
                 self.health.trouble(Work::Read, &error);
@@ -352,7 +356,7 @@ impl<'p> Run<'p> {
         (after, rows, bytes, lanes): (i64, usize, usize, bool),
     ) -> Result<(), Error> {
         let newest = self.parts.store.newest()?;
-        let found = self.parts.store.read_fresh(after, rows, bytes, lanes, self.parts.settings.max_payload)?;
+        let found = self.parts.store.fresh(after, rows, bytes, lanes, self.parts.settings.max_payload)?;
         let mut rows = Vec::with_capacity(found.len());
         for (row, content) in found {
             self.contents.insert(row.id, content);
@@ -368,11 +372,7 @@ impl<'p> Run<'p> {
     fn prepare(&mut self, ticket: Ticket, possible_duplicate: bool) {
         let content = match self.contents.remove(&ticket.row) {
             Some(content) => Ok(Some(content)),
-            None => self
-                .parts
-                .store
-                .load(ticket.row, self.parts.settings.max_payload)
-                .map(|found| found.map(|(_, content)| content)),
+            None => self.parts.store.content(ticket.row, self.parts.settings.max_payload),
         };
         match content {
             Ok(Some(Content::Message { id, mut message, created_at })) => {
@@ -431,7 +431,9 @@ impl<'p> Run<'p> {
         match written {
             Ok(settled) => {
                 self.health.went_well(Work::Write);
-                self.sent += batch.settlements.iter().filter(|s| s.fate == Fate::Sent).count() as u64;
+                self.health.note_damage(self.parts.store.damage().as_ref());
+                let sent = |s: &&Settlement| s.fate == Fate::Sent && !settled.unwritable.contains(&s.id);
+                self.sent += batch.settlements.iter().filter(sent).count() as u64;
                 self.dispatcher.written(&batch);
                 if let Some(upto) = self.dispatcher.written_upto() {
                     self.parts.shared.set_settled(upto);
@@ -450,10 +452,11 @@ impl<'p> Run<'p> {
         }
     }
 
-    fn tell_failed(&self, id: i64) {
+    fn tell_failed(&mut self, id: i64) {
         match self.parts.store.failed(id) {
             Ok(Some(row)) => {
                 let failed = FailedMessage::from(row);
+                self.damaged += u64::from(failed.reason.starts_with(DAMAGED));
                 log::warn!("message {} for topic {:?} is parked as FAILED: {}", failed.id, failed.topic, failed.reason);
                 if let Some(on_failed) = &self.parts.on_failed {
                     on_failed(&failed);
@@ -511,6 +514,8 @@ impl<'p> Run<'p> {
                 unwritten: dispatcher.unwritten(),
             });
             view.sent = self.sent;
+            view.damaged = self.damaged;
+            view.unreadable = Some(self.parts.store.unreadable());
             view.reconnects = dispatcher.sessions().saturating_sub(1);
         });
     }

@@ -23,6 +23,9 @@ pub(crate) struct View {
     pub storage: Storage,
     pub progress: Option<Progress>,
     pub sent: u64,
+    pub damaged: u64,
+    /// Rows that were passed over, as an active forwarder knows it.
+    pub unreadable: Option<u64>,
     pub reconnects: u64,
 }
 
@@ -49,6 +52,8 @@ impl Shared {
             storage: Storage::Ok,
             progress: None,
             sent: 0,
+            damaged: 0,
+            unreadable: None,
             reconnects: 0,
         };
         Shared { mailbox, view: Mutex::new(view), settled: AtomicI64::new(0), panicked: OnceLock::new() }

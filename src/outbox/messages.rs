@@ -9,6 +9,7 @@ use crate::store::{self, Content, FailedRow, Stored};
 
 impl Outbox {
     /// Figures. As fast with a million pending messages as with ten; only the failed ones are counted.
+    /// Where the database is damaged they leave out what cannot be read.
     ///
     /// # Errors
     /// [`Error::Pool`], [`Error::Sqlite`].
@@ -16,22 +17,27 @@ impl Outbox {
         let view = self.inner.shared.view();
         let connection = self.connection()?;
         let dealt_with = DEALT_WITH + self.inner.settings.window;
-        let found = store::pending(&connection, self.inner.shared.settled(), dealt_with)?;
+        let found = readable(store::pending(&connection, self.inner.shared.settled(), dealt_with))?;
         let (pending, position, in_flight) = match view.progress {
             // What is acknowledged and not yet written down is not pending any more.
             Some(p) => {
-                let fresh = p.taken as u64 + store::fresh_above(&connection, p.cursor, dealt_with)?;
+                let fresh = p.taken as u64 + readable(store::fresh_above(&connection, p.cursor, dealt_with))?;
                 ((fresh + found.aside).saturating_add_signed(p.unwritten), p.position, p.in_flight as u64)
             }
             None => (found.rows, store::position(&connection)?, 0),
         };
-        let oldest = store::oldest_pending(&connection, position)?.map(wall_clock);
+        let oldest = readable(store::oldest_pending(&connection, position))?.map(wall_clock);
         Ok(Stats {
             pending,
             pending_bytes: if pending == 0 { 0 } else { found.bytes },
             waiting: found.aside,
-            failed: store::failed_count(&connection)?,
+            failed: readable(store::failed_count(&connection))?,
             sent: view.sent,
+            damaged: view.damaged,
+            unreadable: match view.unreadable {
+                Some(unreadable) => unreadable,
+                None => readable(store::unreadable(&connection))?,
+            },
             in_flight,
             reconnects: view.reconnects,
             oldest_pending: oldest
@@ -86,6 +92,14 @@ impl Outbox {
     /// [`Error::NoSuchMessage`] if it is not a failed one; otherwise as [`transaction`](Self::transaction).
     pub fn discard(&self, id: i64) -> Result<(), Error> {
         self.transaction(|tx| store::discard(tx, id))
+    }
+}
+
+/// What can be told of a damaged database.
+fn readable<T: Default>(figure: Result<T, Error>) -> Result<T, Error> {
+    match figure {
+        Err(Error::Damaged(_)) => Ok(T::default()),
+        figure => figure,
     }
 }
 

@@ -187,8 +187,18 @@ pub(crate) fn newest(conn: &Connection) -> Result<i64, Error> {
 pub(crate) fn position(conn: &Connection) -> Result<i64, Error> {
     let mut statement = conn.prepare_cached("SELECT position FROM main.outbox_state WHERE id = 1")?;
     let position = statement.query_row([], |row| Ok(decode::integer(row, 0)))?;
-    // A position ahead of the table was not written by us: better to look at every row than to miss one.
-    Ok(if position > newest(conn)? { 0 } else { position.max(0) })
+    match newest(conn) {
+        // A position ahead of the table was not written by us: better to look at every row than to miss one.
+        Ok(newest) if position > newest => Ok(0),
+        // The last page is damaged, which says nothing of the rows before it.
+        Ok(_) | Err(Error::Damaged(_)) => Ok(position.max(0)),
+        Err(error) => Err(error),
+    }
+}
+
+/// Rows that were passed over since they could not be read, or not be written.
+pub(crate) fn unreadable(conn: &Connection) -> Result<u64, Error> {
+    count(conn, "SELECT max(0, unreadable) FROM main.outbox_state WHERE id = 1")
 }
 
 /// Messages that were dealt with before, are to be sent again, and are in no lane.
@@ -264,8 +274,12 @@ pub(crate) fn fresh_above(conn: &Connection, after: i64, among: usize) -> Result
                                  AND held_by IS NULL AND (attempts > 0) IS NOT TRUE)
          FROM (SELECT id, status, held_by, attempts FROM main.outbox NOT INDEXED WHERE id > ?1 ORDER BY id LIMIT ?2)",
     )?;
-    let (seen, last, fresh): (i64, Option<i64>, i64) =
-        statement.query_row(params![after, limit(among)], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let counted = statement.query_row(params![after, limit(among)], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
+    let (seen, last, fresh): (i64, Option<i64>, i64) = match counted.map_err(Error::from) {
+        // None of them can be looked at, then.
+        Err(Error::Damaged(_)) => (limit(among), Some(after), 0),
+        counted => counted?,
+    };
     let mut count = fresh;
     if let Some(last) = last.filter(|_| seen == limit(among)) {
         let mut statement = conn.prepare_cached(

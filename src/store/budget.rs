@@ -22,7 +22,7 @@ pub(crate) struct Budget {
 }
 
 /// What is pending: PENDING rows and their bytes, as the table says.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Pending {
     pub rows: u64,
     pub bytes: u64,

@@ -39,6 +39,9 @@ pub(super) use {content_columns, row_columns};
 pub(super) const AFTER_ROW: usize = 13;
 pub(super) const AFTER_CONTENT: usize = AFTER_ROW + 12;
 
+/// How the reason begins for which a damaged row is parked.
+pub(crate) const DAMAGED: &str = "damaged: ";
+
 /// Longest JSON text of headers, in bytes: `MAX_HEADERS` with every byte escaped and the brackets, within reason.
 const MAX_HEADERS_JSON: usize = 8 * 1024 * 1024;
 /// Longest wait that is believed: the longest that can be set.

@@ -8,13 +8,16 @@ mod admin;
 mod budget;
 mod checksum;
 mod connect;
+mod damage;
 mod decode;
 mod enqueue;
 #[cfg(all(any(test, fuzzing), feature = "tls"))]
 pub(crate) mod fuzzing;
+mod indexes;
 mod purge;
 mod read;
 mod row;
+mod salvage;
 mod schema;
 mod settle;
 #[cfg(test)]
@@ -28,7 +31,7 @@ use crate::Error;
 
 pub(crate) use admin::{
     FailedRow, Status, Stored, discard, failed, failed_count, fresh_above, get, oldest_pending, position, retry,
-    retry_all,
+    retry_all, unreadable,
 };
 #[cfg(test)]
 pub(crate) use admin::{held_count, pending_upto, waiting_count};
@@ -36,6 +39,7 @@ pub(crate) use admin::{held_count, pending_upto, waiting_count};
 pub(crate) use budget::Pending;
 pub(crate) use budget::{Budget, pending};
 pub(crate) use connect::{Role, configure, empty_log};
+pub(crate) use decode::DAMAGED;
 #[cfg(all(any(test, fuzzing), feature = "tls"))]
 pub(crate) use decode::headers_to_json;
 pub(crate) use enqueue::enqueue;
@@ -54,13 +58,23 @@ pub(crate) struct Store {
     era: Option<purge::Era>,
     /// Settlements before purging is tried again, after it failed.
     purge_rests: u32,
+    damage: damage::Damage,
+    indexes_mended: bool,
 }
 
 impl Store {
     /// Takes over a connection to a [prepared](prepare) database.
     pub fn new(conn: Connection) -> Result<Self, Error> {
         configure(&conn, Role::Forwarder)?;
-        let mut store = Store { conn, data_version: 0, purge: purge::Cursor::default(), era: None, purge_rests: 0 };
+        let mut store = Store {
+            conn,
+            data_version: 0,
+            purge: purge::Cursor::default(),
+            era: None,
+            purge_rests: 0,
+            damage: damage::Damage::default(),
+            indexes_mended: false,
+        };
         store.changed()?;
         Ok(store)
     }
@@ -75,4 +89,9 @@ pub(crate) fn now_ms() -> i64 {
 /// What SQLite would have answered, for a wait that was ended in front of it.
 pub(crate) fn busy() -> rusqlite::Error {
     rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY), None)
+}
+
+/// [`busy`], for a file that is damaged.
+fn malformed() -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT), None)
 }

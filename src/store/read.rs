@@ -3,12 +3,29 @@
 //! Everything that is neither SENT nor FAILED is still to be dealt with. So the statements say that, and not
 //! `status = 'PENDING'`: a row whose status was damaged is then found and parked, not passed over in silence.
 
-use rusqlite::{OptionalExtension, Statement, ToSql, named_params, params};
+use rusqlite::{OptionalExtension, Statement, ToSql, ffi, named_params, params};
 
+use super::damage::of_a_row;
 use super::decode::{self, AFTER_CONTENT, AFTER_ROW, content_columns, row_columns};
 use super::settle::{is_wrong_type, park_damaged};
 use super::{Content, FailedRow, Lane, Row, Store, admin, budget, now_ms};
 use crate::Error;
+
+/// Whether nobody has dealt with a row. One that says that it waits or is held, and does not stand in the index for that,
+/// would never be found: a bit of it was flipped.
+macro_rules! is_fresh {
+    () => {
+        "status IS NOT 'SENT' AND status IS NOT 'FAILED'
+         AND (held_by IS NULL AND (attempts > 0) IS NOT TRUE
+              OR NOT EXISTS (SELECT 1 FROM main.outbox AS again INDEXED BY outbox_again
+                             WHERE again.id = outbox.id AND again.attempts > 0 AND again.held_by IS NULL
+                               AND again.status IS NOT 'SENT' AND again.status IS NOT 'FAILED')
+             AND NOT EXISTS (SELECT 1 FROM main.outbox AS held INDEXED BY outbox_held
+                             WHERE held.held_by = outbox.held_by AND held.id = outbox.id
+                               AND held.status IS NOT 'SENT' AND held.status IS NOT 'FAILED'))"
+    };
+}
+pub(super) use is_fresh;
 
 const FRESH: &str = concat!(
     "SELECT ",
@@ -20,10 +37,10 @@ const FRESH: &str = concat!(
             AND EXISTS (SELECT 1 FROM main.outbox AS held
                         WHERE held.held_by = 'key ' || outbox.key
                           AND held.status IS NOT 'SENT' AND held.status IS NOT 'FAILED')
-     FROM main.outbox
-     WHERE id > :after AND held_by IS NULL AND (attempts > 0) IS NOT TRUE
-       AND status IS NOT 'SENT' AND status IS NOT 'FAILED'
-     ORDER BY id LIMIT :rows"
+     FROM main.outbox NOT INDEXED
+     WHERE id >= :after + 1 AND ",
+    is_fresh!(),
+    " ORDER BY id LIMIT :rows"
 );
 
 const LOAD: &str = concat!(
@@ -96,10 +113,15 @@ impl Store {
         })?;
         let mut fresh = Vec::new();
         let mut read = 0_usize;
+        let mut last = after;
         while read < bytes {
-            let Some(found) = found.next()? else { break };
+            let Some(found) = found.next().map_err(of_a_row)? else { break };
             let content = decode::content(found, max_payload);
             let row = Row { lane_held: decode::integer(found, AFTER_CONTENT) == 1, ..decode::row(found) };
+            if row.id <= last || (row.id > last + 1 && !self.stands(last + 1)? && !self.is_in_order(last)?) {
+                return Err(disorder("rows").into());
+            }
+            last = row.id;
             if let Content::Message { .. } = content {
                 read = read.saturating_add(row.size);
             }
@@ -110,12 +132,14 @@ impl Store {
 
     /// Rows behind `after` that were dealt with before and wait in no lane.
     pub fn read_again(&self, after: i64, rows: usize) -> Result<Vec<Row>, Error> {
-        collect(&mut *self.conn.prepare_cached(AGAIN)?, params![after, limit(rows)])
+        let rows = collect(&mut *self.conn.prepare_cached(AGAIN)?, params![after, limit(rows)])?;
+        in_order(after, rows)
     }
 
     /// Rows of one lane behind `after`.
     pub fn read_lane(&self, lane: &Lane, after: i64, rows: usize) -> Result<Vec<Row>, Error> {
-        collect(&mut *self.conn.prepare_cached(LANE)?, params![lane.to_string(), after, limit(rows)])
+        let rows = collect(&mut *self.conn.prepare_cached(LANE)?, params![lane.to_string(), after, limit(rows)])?;
+        in_order(after, rows)
     }
 
     /// The lanes behind `after` in the order of their text, each with its first row: one seek per lane, however many
@@ -130,10 +154,14 @@ impl Store {
         while lanes.len() < rows {
             let next = statement
                 .query_row([&last], |found| Ok((decode::row(found), found.get::<_, String>(AFTER_ROW).ok())))
-                .optional()?;
+                .optional()
+                .map_err(of_a_row)?;
             let Some((row, held_by)) = next else { break };
             match held_by.and_then(|text| Lane::parse(&text)) {
                 Some(lane) => {
+                    if lane.to_string() <= last {
+                        return Err(disorder("lanes").into());
+                    }
                     last = lane.to_string();
                     lanes.push((lane, row));
                 }
@@ -183,13 +211,9 @@ impl Store {
             .query_row(named_params! { ":id": id, ":max_payload": limit(max_payload) }, |found| {
                 Ok((decode::row(found), decode::content(found, max_payload)))
             })
-            .optional()?;
+            .optional()
+            .map_err(of_a_row)?;
         Ok(row)
-    }
-
-    /// See [`admin::newest`].
-    pub fn newest(&self) -> Result<i64, Error> {
-        admin::newest(&self.conn)
     }
 
     /// See [`admin::position`].
@@ -213,9 +237,24 @@ impl Store {
     }
 }
 
+/// What an index in order answers. In another one a search could go round in circles.
+fn in_order(after: i64, rows: Vec<Row>) -> Result<Vec<Row>, Error> {
+    let ids = || rows.iter().map(|row| row.id);
+    if ids().next().is_some_and(|first| first <= after) || !ids().is_sorted_by(|a, b| a < b) {
+        return Err(disorder("rows").into());
+    }
+    Ok(rows)
+}
+
+/// What SQLite would say if it had looked: it believes the order of what it reads.
+fn disorder(what: &str) -> rusqlite::Error {
+    let corrupt = ffi::Error::new(ffi::SQLITE_CORRUPT);
+    rusqlite::Error::SqliteFailure(corrupt, Some(format!("database disk image is malformed: {what} out of order")))
+}
+
 fn collect(statement: &mut Statement<'_>, params: &[&dyn ToSql]) -> Result<Vec<Row>, Error> {
     let rows = statement.query_map(params, |found| Ok(decode::row(found)))?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    rows.collect::<Result<_, _>>().map_err(of_a_row)
 }
 
 /// A bound for SQL: more than it can hold is no bound.

@@ -1,8 +1,9 @@
 //! Writing down what became of rows: one transaction for many of them.
 
 use log::{debug, warn};
-use rusqlite::{Connection, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, Transaction, TransactionBehavior, ffi, params};
 
+use super::damage::{is_damaged, of_a_row};
 use super::purge::{Era, Purge};
 use super::{Batch, Fate, Settlement, Store};
 use crate::Error;
@@ -53,7 +54,9 @@ const STATE: &str = "
     UPDATE main.outbox_state
     SET position = coalesce(?1, position),
         barrier = CASE WHEN typeof(barrier) = 'integer' AND barrier BETWEEN 0 AND 9007199254740991
-                       THEN barrier ELSE 0 END + ?2
+                       THEN barrier ELSE 0 END + ?2,
+        unreadable = CASE WHEN typeof(unreadable) = 'integer' AND unreadable BETWEEN 0 AND 9007199254740991
+                          THEN unreadable ELSE 0 END + ?3
     WHERE id = 1";
 
 // SQLite refuses to write any part of a row that holds a wrong type anywhere. What cannot be read is replaced, the
@@ -94,8 +97,17 @@ const PURGE_RESTS: u32 = 1_000;
 pub(crate) struct Settled {
     /// The rows that became FAILED by it.
     pub failed: Vec<i64>,
+    /// The rows that could not be written, whatever was to become of them.
+    pub unwritable: Vec<i64>,
     /// How many SENT rows were purged.
     pub purged: usize,
+}
+
+impl Settled {
+    fn add(&mut self, mut piece: Settled) {
+        self.failed.append(&mut piece.failed);
+        self.unwritable.append(&mut piece.unwritable);
+    }
 }
 
 impl Store {
@@ -119,16 +131,57 @@ impl Store {
         let rests = self.purge_rests > 0;
         self.purge_rests = self.purge_rests.saturating_sub(1);
         let purge = purge.filter(|_| !rests);
+        let purges = purge.is_some_and(|purge| self.purge.wants(&purge));
         match self.write(batch, now_ms, purge) {
             Err(Error::DiskFull(_)) => self.write_in_pieces(batch, now_ms),
-            Err(error) if purge.is_some() && !matches!(error, Error::Busy(_)) => {
-                let settled = self.write(batch, now_ms, None)?;
+            Err(error) if purges && !matches!(error, Error::Busy(_)) => {
+                let settled = match self.write(batch, now_ms, None) {
+                    // It need not have been the purge.
+                    Err(Error::Damaged(error)) => return self.write_around_damage(batch, now_ms, &error),
+                    settled => settled?,
+                };
                 self.purge_rests = PURGE_RESTS;
+                if let Error::Damaged(_) = error {
+                    self.purge.skip();
+                }
                 warn!("SENT rows cannot be purged for now: {error}");
                 Ok(settled)
             }
+            Err(Error::Damaged(error)) => self.write_around_damage(batch, now_ms, &error),
             result => result,
         }
+    }
+
+    /// What can be written is: a row that cannot, since SQLite needs pages for it that are damaged, is passed over.
+    fn write_around_damage(&mut self, batch: &Batch, now_ms: i64, error: &rusqlite::Error) -> Result<Settled, Error> {
+        let disagrees = error.sqlite_error().is_some_and(|e| e.extended_code == ffi::SQLITE_CORRUPT_INDEX);
+        if (disagrees || !self.indexes_can_be_read()?) && self.mend_indexes()? {
+            let written = self.write(batch, now_ms, None);
+            if !is_damaged(&written) {
+                return written;
+            }
+        }
+        let mut settled = Settled::default();
+        self.halve(&batch.settlements, now_ms, &mut settled)?;
+        let rest = Batch { settlements: Vec::new(), ..batch.clone() };
+        self.write(&rest, now_ms, None)?;
+        Ok(settled)
+    }
+
+    /// In transactions of their own, since the first damaged page makes SQLite refuse everything else in the same one,
+    /// what comes after a savepoint is rolled back included.
+    fn halve(&mut self, settlements: &[Settlement], now_ms: i64, settled: &mut Settled) -> Result<(), Error> {
+        let piece = Batch { settlements: settlements.to_vec(), ..Batch::default() };
+        match (self.write(&piece, now_ms, None), settlements) {
+            (Err(Error::Damaged(_)), [one]) if self.damage.give_up(one.id) => settled.unwritable.push(one.id),
+            (Err(Error::Damaged(_)), [_, _, ..]) => {
+                let (front, back) = settlements.split_at(settlements.len() / 2);
+                self.halve(front, now_ms, settled)?;
+                self.halve(back, now_ms, settled)?;
+            }
+            (written, _) => settled.add(written?),
+        }
+        Ok(())
     }
 
     /// With a log that begins anew after each piece, which takes no more space than a piece does. What was written when
@@ -138,7 +191,7 @@ impl Store {
         for piece in batch.settlements.chunks(PIECE) {
             self.let_log_begin_anew();
             let piece = Batch { settlements: piece.to_vec(), ..Batch::default() };
-            settled.failed.append(&mut self.write(&piece, now_ms, None)?.failed);
+            settled.add(self.write(&piece, now_ms, None)?);
         }
         self.let_log_begin_anew();
         let rest = Batch { settlements: Vec::new(), ..batch.clone() };
@@ -180,7 +233,8 @@ impl Store {
             }
         }
         if state {
-            let changed = tx.prepare_cached(STATE)?.execute(params![batch.position, batch.synced])?;
+            let passed_over = i64::try_from(self.damage.to_record(batch.position)).unwrap_or(i64::MAX);
+            let changed = tx.prepare_cached(STATE)?.execute(params![batch.position, batch.synced, passed_over])?;
             if changed != 1 {
                 return Err(rusqlite::Error::StatementChangedRows(changed).into());
             }
@@ -190,6 +244,9 @@ impl Store {
         }
         tx.commit()?;
         (self.purge, self.era) = (cursor, era);
+        if batch.position.is_some() {
+            self.damage.was_recorded(batch.position);
+        }
         Ok(settled)
     }
 }
@@ -219,7 +276,7 @@ fn settle_one(tx: &Transaction<'_>, settlement: &Settlement, now_ms: i64, era: &
             update(tx, *id, &fate, now_ms, era)?;
             Ok(effect(&fate))
         }
-        Err(error) => Err(error.into()),
+        Err(error) => Err(of_a_row(error)),
     }
 }
 

@@ -4,6 +4,7 @@ mod budget;
 #[cfg(feature = "mqtt")]
 mod closed_topics;
 mod conformance;
+mod damage;
 mod figures;
 mod files;
 mod forwarding;

@@ -9,7 +9,7 @@ use crate::Error;
 /// Most rows that are deleted in one transaction.
 const MOST: usize = 500;
 /// Most rows that are looked at in one transaction.
-const LOOK: usize = 2_000;
+pub(super) const LOOK: usize = 2_000;
 
 /// 0: stays, 1: SENT but young, 2: may go. Young is what neither clock says is old. To the wall clock that is what was
 /// sent before `?3`, and what comes from the future, for that tells of a clock that was set back: nobody can say how

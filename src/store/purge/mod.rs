@@ -9,7 +9,7 @@ use log::debug;
 use rusqlite::{ErrorCode, Transaction};
 
 pub(crate) use era::{Era, Uptime};
-use look::{Young, is_young, look};
+use look::{LOOK, Young, is_young, look};
 
 use super::{Fate, Settlement};
 use crate::Error;
@@ -80,6 +80,16 @@ impl Cursor {
         match self.sweep {
             Some(from) => self.go_over_again(tx, from, &young),
             None => self.go_on(tx, purge.upto, &young),
+        }
+    }
+
+    /// What comes next cannot be looked at, or not be deleted, since the file is damaged: it stays until the next start.
+    pub fn skip(&mut self) {
+        let rows = LOOK as i64;
+        match &mut self.sweep {
+            Some(sweep) if *sweep < self.front.saturating_sub(rows) => *sweep += rows,
+            Some(_) => self.sweep = None,
+            None => self.front = self.front.saturating_add(rows),
         }
     }
 

@@ -8,9 +8,11 @@ mod enqueueing;
 mod guards;
 mod hostile;
 mod opening;
+mod pages;
 mod properties;
 mod purge;
 mod reading;
+mod salvage;
 mod settle;
 mod strangers;
 
