@@ -9,11 +9,13 @@ mod expiry;
 mod flushes;
 mod health;
 mod lock;
+mod outage;
+mod parts;
 mod run;
 mod shared;
 mod thread;
 
 pub(crate) use crate::broker::mailbox::{Command, Event, Flush, Mailbox, Outcome, Ticket};
-pub(crate) use run::{OnFailed, Parts};
+pub(crate) use parts::{OnFailed, Parts};
 pub(crate) use shared::Shared;
 pub(crate) use thread::start;

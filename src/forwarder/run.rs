@@ -2,26 +2,25 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::RecvTimeoutError;
 
 use super::boot::Boot;
 use super::dispatcher::{Action, Dice, Dispatcher, Ending, Rules, Session};
 use super::expiry;
 use super::flushes::Flushes;
 use super::health::{Health, Work};
-use super::shared::{Progress, Shared};
-use super::{Command, Event, Outcome, Ticket};
+use super::outage::{self, Outage};
+use super::shared::Progress;
+use super::{Command, Event, Outcome, Parts, Ticket};
 use crate::Error;
-use crate::broker::{Broker, Delivery, Down, Link, Receipt, Refusal, Verdict};
-use crate::disk::{Disk, Part};
+use crate::broker::{Delivery, Down, Link, Receipt, Refusal, Verdict};
+use crate::disk::Part;
 use crate::error::chain;
-use crate::gate::{Gate, Who};
-use crate::settings::Settings;
-use crate::status::{ClosedTopic, FailedMessage, LinkState, Role};
-use crate::store::{Batch, Content, DAMAGED, Fate, Purge, Query, Settlement, Store, now_ms};
+use crate::gate::Who;
+use crate::status::{ClosedTopic, FailedMessage, Role};
+use crate::store::{Batch, Content, DAMAGED, Fate, Purge, Query, Settlement, now_ms};
 
 /// Deliveries that are handed to the adapter together.
 const HAND_OVER: usize = 64;
@@ -31,30 +30,6 @@ const PATIENCE: Duration = Duration::from_millis(50);
 const TEND_EVERY: Duration = Duration::from_secs(1);
 /// How often an adapter is asked again that did not take everything.
 const LEFT_OVER: Duration = Duration::from_millis(20);
-
-/// Called for each message that was parked as FAILED, on the forwarder's thread.
-pub(crate) type OnFailed = Box<dyn Fn(&FailedMessage) + Send>;
-
-/// What the thread works with, whether it is active or stands by.
-pub(crate) struct Parts {
-    pub broker: Box<dyn Broker>,
-    pub store: Store,
-    pub disk: Arc<Disk>,
-    pub settings: Settings,
-    pub shared: Arc<Shared>,
-    pub woken: Receiver<()>,
-    pub gate: Arc<Gate>,
-    pub on_failed: Option<OnFailed>,
-}
-
-/// The time without a session.
-struct Outage {
-    /// What was last heard of it.
-    why: String,
-    since: Instant,
-    /// What the log was told of it, since a session last stood.
-    told: Option<Ending>,
-}
 
 pub(crate) struct Run<'p> {
     parts: &'p mut Parts,
@@ -107,7 +82,7 @@ impl<'p> Run<'p> {
             flushes: Flushes::default(),
             next_poll: now,
             next_tending: now + TEND_EVERY,
-            outage: Outage { why: "not connected yet".to_owned(), since: now, told: None },
+            outage: Outage::new(now),
             sent: 0,
             damaged: 0,
             health: Health::new(parts.disk.clone()),
@@ -150,7 +125,7 @@ impl<'p> Run<'p> {
                             self.queue.clear();
                             self.parts.broker.disconnect(self.begun + until);
                             if matches!(self.dispatcher.session(), Session::Down { .. }) {
-                                self.lost(Ending::Unreachable, "nothing was answered in time".to_owned());
+                                self.outage.lost(Ending::Unreachable, "nothing was answered in time".to_owned());
                             }
                         }
                         Action::Read(query) => self.read(&query),
@@ -202,7 +177,7 @@ impl<'p> Run<'p> {
                 Event::Settled(ticket, outcome) => self.dispatcher.settled(ticket, outcome),
                 Event::Up(session, limits) => {
                     log::info!("session {session} is up");
-                    self.outage.told = None;
+                    self.outage.over();
                     self.dispatcher.up(session, limits);
                 }
                 Event::Alive(session) => self.dispatcher.alive(session),
@@ -241,43 +216,15 @@ impl<'p> Run<'p> {
 
     fn down(&mut self, session: u64, why: Down) {
         let current = self.dispatcher.is_current(session);
-        let (ending, why) = match why {
-            Down::Unreachable(cause) => (Ending::Unreachable, chain(&*cause)),
-            Down::Refused(cause) => (Ending::Refused, chain(&*cause)),
-            Down::Recycled => (Ending::Recycled, "the adapter wanted a fresh session".to_owned()),
-        };
+        let (ending, why) = outage::in_words(why);
         if current {
-            // Told to end, by a pause or a shutdown: what the adapter says of it is no trouble.
-            let asked_for = matches!(self.dispatcher.session(), Session::Closing { .. });
-            match ending {
-                Ending::Recycled => log::debug!("session {session} ended: {why}"),
-                _ if asked_for => log::debug!("session {session} ended as it was told to"),
-                _ => self.lost(ending, why),
-            }
+            self.outage.session_ended(session, self.dispatcher.session(), ending, why);
         }
         self.dispatcher.down(session, ending);
         if current {
             // What the adapter did not take belongs to the session that is over.
             self.queue.clear();
         }
-    }
-
-    /// A session ended, or could not be had. Said when an outage begins, changes its kind, or is refused
-    /// for another reason, not at each new try.
-    fn lost(&mut self, ending: Ending, why: String) {
-        // dates and ports change from try to try, and are no new reason
-        let words = |why: &str| why.chars().filter(|c| !c.is_ascii_digit()).collect::<String>();
-        let new_reason = ending == Ending::Refused && words(&why) != words(&self.outage.why);
-        if self.outage.told == Some(ending) && !new_reason {
-            log::debug!("still no session: {why}");
-        } else {
-            log::warn!("no session with the broker: {why}; messages are kept");
-        }
-        if self.outage.told.is_none() {
-            self.outage.since = Instant::now();
-        }
-        self.outage.told = Some(ending);
-        self.outage.why = why;
     }
 
     /// Notices what other connections committed, by `PRAGMA data_version`; and within the process by a word.
@@ -498,7 +445,7 @@ impl<'p> Run<'p> {
         let dispatcher = &self.dispatcher;
         self.parts.shared.update(|view| {
             view.role = role;
-            view.link = self.link();
+            view.link = self.outage.link(dispatcher, self.begun);
             let closed = || dispatcher.closed_topics().map(|(topic, reason)| ClosedTopic::new(topic, reason));
             if !view.closed_topics.is_empty() || closed().next().is_some() {
                 let closed: Vec<_> = closed().collect();
@@ -518,24 +465,6 @@ impl<'p> Run<'p> {
             view.unreadable = Some(self.parts.store.unreadable());
             view.reconnects = dispatcher.sessions().saturating_sub(1);
         });
-    }
-
-    fn link(&self) -> LinkState {
-        let why = || self.outage.why.clone();
-        match self.dispatcher.session() {
-            _ if self.dispatcher.is_paused() => LinkState::Paused,
-            Session::Up { .. } if self.dispatcher.all_topics_shut() => {
-                LinkState::Refused { why: "the broker has closed every topic that was tried".to_owned() }
-            }
-            Session::Up { .. } => LinkState::Up,
-            Session::Down { .. } | Session::Connecting { .. } if self.dispatcher.was_refused() => {
-                LinkState::Refused { why: why() }
-            }
-            Session::Down { until } if self.dispatcher.session_number() > 0 => {
-                LinkState::Offline { since: self.outage.since, next_try: self.begun + *until, why: why() }
-            }
-            Session::Down { .. } | Session::Connecting { .. } | Session::Closing { .. } => LinkState::Connecting,
-        }
     }
 }
 
