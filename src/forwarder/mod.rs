@@ -14,6 +14,7 @@ mod parts;
 mod run;
 mod shared;
 mod thread;
+mod watch;
 
 pub(crate) use crate::broker::mailbox::{Command, Event, Flush, Mailbox, Outcome, Ticket};
 pub(crate) use parts::{OnFailed, Parts};

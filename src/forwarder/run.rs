@@ -13,10 +13,10 @@ use super::flushes::Flushes;
 use super::health::{Health, Work};
 use super::outage::{self, Outage};
 use super::shared::Progress;
+use super::watch::Watch;
 use super::{Command, Event, Outcome, Parts, Ticket};
 use crate::Error;
 use crate::broker::{Delivery, Down, Link, Receipt, Refusal, Verdict};
-use crate::disk::Part;
 use crate::error::chain;
 use crate::gate::Who;
 use crate::status::{ClosedTopic, FailedMessage, Role};
@@ -26,8 +26,6 @@ use crate::store::{Batch, Content, DAMAGED, Fate, Purge, Query, Settlement, now_
 const HAND_OVER: usize = 64;
 /// How long the forwarder waits for the write lock at a time, before it goes on listening.
 const PATIENCE: Duration = Duration::from_millis(50);
-/// How often at most the length of the log and the space on the disk are looked at.
-const TEND_EVERY: Duration = Duration::from_secs(1);
 /// How often an adapter is asked again that did not take everything.
 const LEFT_OVER: Duration = Duration::from_millis(20);
 
@@ -43,8 +41,7 @@ pub(crate) struct Run<'p> {
     queue: VecDeque<Delivery>,
     /// Callers that wait until everything up to a row is settled.
     flushes: Flushes,
-    next_poll: Instant,
-    next_tending: Instant,
+    watch: Watch,
     outage: Outage,
     sent: u64,
     /// Messages that were parked as damaged.
@@ -52,9 +49,6 @@ pub(crate) struct Run<'p> {
     health: Health,
     /// Reading failed this often in a row.
     read_failures: u32,
-    /// Somebody deleted the `-wal`, and what it held stands in the database: this connection cannot be used any more,
-    /// nor can those of the application.
-    log_is_saved: bool,
 }
 
 impl<'p> Run<'p> {
@@ -80,14 +74,12 @@ impl<'p> Run<'p> {
             contents: BTreeMap::new(),
             queue: VecDeque::new(),
             flushes: Flushes::default(),
-            next_poll: now,
-            next_tending: now + TEND_EVERY,
+            watch: Watch::new(now),
             outage: Outage::new(now),
             sent: 0,
             damaged: 0,
             health: Health::new(parts.disk.clone()),
             read_failures: 0,
-            log_is_saved: false,
             parts,
         })
     }
@@ -100,8 +92,8 @@ impl<'p> Run<'p> {
         loop {
             if sending == 0 {
                 self.receive();
-                self.look_for_commits();
-                if self.log_is_saved {
+                self.watch.look(self.parts, &mut self.health, &mut self.dispatcher);
+                if self.watch.log_is_saved() {
                     self.parts.broker.disconnect(Instant::now());
                     break;
                 }
@@ -138,9 +130,7 @@ impl<'p> Run<'p> {
                 }
             }
         }
-        if !self.log_is_saved && self.health.look_at_files() == Some(Part::Log) {
-            self.save_log();
-        }
+        self.watch.end(&self.parts.store, &mut self.health);
         if !self.dispatcher.is_settled() {
             log::warn!("not all acknowledgements could be written down: the next start sends those messages again");
         }
@@ -225,48 +215,6 @@ impl<'p> Run<'p> {
             // What the adapter did not take belongs to the session that is over.
             self.queue.clear();
         }
-    }
-
-    /// Notices what other connections committed, by `PRAGMA data_version`; and within the process by a word.
-    fn look_for_commits(&mut self) {
-        let told = self.parts.shared.mailbox.take_committed();
-        let now = Instant::now();
-        if !told && now < self.next_poll {
-            return;
-        }
-        self.next_poll = now + self.parts.settings.poll_interval;
-        match self.parts.store.changed() {
-            Ok(moved) => {
-                self.health.went_well(Work::Look);
-                if told || moved {
-                    self.dispatcher.committed();
-                }
-            }
-            Err(error) => drop(self.health.trouble(Work::Look, &error)),
-        }
-        let lost = self.health.look_at_files();
-        if now >= self.next_tending {
-            self.next_tending = now + TEND_EVERY;
-            match lost {
-                None => self.health.tend(&self.parts.store, self.dispatcher.is_idle()),
-                Some(Part::Log) => self.log_is_saved = self.save_log(),
-                Some(Part::Database | Part::SharedMemory) => {}
-            }
-        }
-    }
-
-    /// The log was deleted: what is committed and stands in no other file is moved into the database, as long as this
-    /// process has the log open. Whoever opens the database next begins another log, of which this connection would
-    /// know nothing: it is not used any more then. Whether that is done.
-    fn save_log(&self) -> bool {
-        let saved = self.parts.store.empty_log();
-        match &saved {
-            Ok(()) => log::warn!("the log was deleted: all that was committed has been moved into the database"),
-            Err(error) => {
-                log::error!("the log was deleted, and cannot be moved into the database yet: {}", chain(error))
-            }
-        }
-        saved.is_ok()
     }
 
     fn read(&mut self, query: &Query) {
@@ -431,7 +379,7 @@ impl<'p> Run<'p> {
     fn wait(&mut self, until: Option<Instant>) {
         self.flushed();
         self.publish(Role::Active);
-        let mut until = until.map_or(self.next_poll, |until| until.min(self.next_poll));
+        let mut until = until.map_or(self.watch.next(), |until| until.min(self.watch.next()));
         if !self.queue.is_empty() {
             until = until.min(Instant::now() + LEFT_OVER);
         }
@@ -446,12 +394,8 @@ impl<'p> Run<'p> {
         self.parts.shared.update(|view| {
             view.role = role;
             view.link = self.outage.link(dispatcher, self.begun);
-            let closed = || dispatcher.closed_topics().map(|(topic, reason)| ClosedTopic::new(topic, reason));
-            if !view.closed_topics.is_empty() || closed().next().is_some() {
-                let closed: Vec<_> = closed().collect();
-                tell_closed(&view.closed_topics, &closed);
-                view.closed_topics = closed;
-            }
+            let closed = dispatcher.closed_topics().map(|(topic, reason)| ClosedTopic::new(topic, reason));
+            view.set_closed_topics(closed.collect());
             view.storage = self.health.storage();
             view.progress = Some(Progress {
                 cursor: dispatcher.cursor(),
@@ -465,17 +409,5 @@ impl<'p> Run<'p> {
             view.unreadable = Some(self.parts.store.unreadable());
             view.reconnects = dispatcher.sessions().saturating_sub(1);
         });
-    }
-}
-
-/// Says which topics were closed since the last time, and which are open again: their messages wait, and nothing else
-/// would show in a log.
-fn tell_closed(before: &[ClosedTopic], now: &[ClosedTopic]) {
-    let is_in = |topics: &[ClosedTopic], topic: &str| topics.iter().any(|closed| closed.topic == topic);
-    for ClosedTopic { topic, reason, .. } in now.iter().filter(|closed| !is_in(before, &closed.topic)) {
-        log::warn!("the broker closed topic {topic:?} to us: {reason}; its messages wait, and it is tried again");
-    }
-    for ClosedTopic { topic, .. } in before.iter().filter(|closed| !is_in(now, &closed.topic)) {
-        log::info!("topic {topic:?} is open again");
     }
 }

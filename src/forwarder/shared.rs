@@ -43,6 +43,22 @@ pub(crate) struct Progress {
     pub unwritten: i64,
 }
 
+impl View {
+    /// Says which topics were closed since the last time, and which are open again: their messages wait, and nothing
+    /// else would show in a log.
+    pub fn set_closed_topics(&mut self, now: Vec<ClosedTopic>) {
+        let is_in = |topics: &[ClosedTopic], topic: &str| topics.iter().any(|closed| closed.topic == topic);
+        let before = &self.closed_topics;
+        for ClosedTopic { topic, reason, .. } in now.iter().filter(|closed| !is_in(before, &closed.topic)) {
+            log::warn!("the broker closed topic {topic:?} to us: {reason}; its messages wait, and it is tried again");
+        }
+        for ClosedTopic { topic, .. } in before.iter().filter(|closed| !is_in(&now, &closed.topic)) {
+            log::info!("topic {topic:?} is open again");
+        }
+        self.closed_topics = now;
+    }
+}
+
 impl Shared {
     pub fn new(mailbox: Arc<Mailbox>, role: Role) -> Self {
         let view = View {
