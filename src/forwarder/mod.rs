@@ -4,6 +4,7 @@
 //! folder carries out what it says.
 
 mod boot;
+mod deliveries;
 mod dispatcher;
 mod expiry;
 mod flushes;

@@ -1,26 +1,25 @@
 //! Carries out what the dispatcher says, for as long as this forwarder is the active one.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::RecvTimeoutError;
 
 use super::boot::Boot;
+use super::deliveries::Deliveries;
 use super::dispatcher::{Action, Dice, Dispatcher, Ending, Rules, Session};
-use super::expiry;
 use super::flushes::Flushes;
 use super::health::{Health, Work};
 use super::outage::{self, Outage};
 use super::shared::Progress;
 use super::watch::Watch;
-use super::{Command, Event, Outcome, Parts, Ticket};
+use super::{Command, Event, Parts, Ticket};
 use crate::Error;
-use crate::broker::{Delivery, Down, Link, Receipt, Refusal, Verdict};
+use crate::broker::{Down, Link};
 use crate::error::chain;
 use crate::gate::Who;
 use crate::status::{ClosedTopic, FailedMessage, Role};
-use crate::store::{Batch, Content, DAMAGED, Fate, Purge, Query, Settlement, now_ms};
+use crate::store::{Batch, DAMAGED, Fate, Purge, Query, Settlement, now_ms};
 
 /// Deliveries that are handed to the adapter together.
 const HAND_OVER: usize = 64;
@@ -35,10 +34,7 @@ pub(crate) struct Run<'p> {
     begun: Instant,
     boot: Boot,
     events: Vec<Event>,
-    /// Messages of rows that were read ahead.
-    contents: BTreeMap<i64, Content>,
-    /// Deliveries not yet taken by the adapter.
-    queue: VecDeque<Delivery>,
+    deliveries: Deliveries,
     /// Callers that wait until everything up to a row is settled.
     flushes: Flushes,
     watch: Watch,
@@ -47,8 +43,6 @@ pub(crate) struct Run<'p> {
     /// Messages that were parked as damaged.
     damaged: u64,
     health: Health,
-    /// Reading failed this often in a row.
-    read_failures: u32,
 }
 
 impl<'p> Run<'p> {
@@ -71,15 +65,13 @@ impl<'p> Run<'p> {
             begun: now,
             boot: Boot::present(),
             events: Vec::new(),
-            contents: BTreeMap::new(),
-            queue: VecDeque::new(),
+            deliveries: Deliveries::new(parts.settings.max_payload, parts.shared.mailbox.clone()),
             flushes: Flushes::default(),
             watch: Watch::new(now),
             outage: Outage::new(now),
             sent: 0,
             damaged: 0,
             health: Health::new(parts.disk.clone()),
-            read_failures: 0,
             parts,
         })
     }
@@ -113,8 +105,7 @@ impl<'p> Run<'p> {
                     match action {
                         Action::Connect(session) => self.connect(session),
                         Action::Disconnect(until) => {
-                            // What the adapter did not take is not for the next session: it is read again.
-                            self.queue.clear();
+                            self.deliveries.drop_left_over();
                             self.parts.broker.disconnect(self.begun + until);
                             if matches!(self.dispatcher.session(), Session::Down { .. }) {
                                 self.outage.lost(Ending::Unreachable, "nothing was answered in time".to_owned());
@@ -212,95 +203,32 @@ impl<'p> Run<'p> {
         }
         self.dispatcher.down(session, ending);
         if current {
-            // What the adapter did not take belongs to the session that is over.
-            self.queue.clear();
+            self.deliveries.drop_left_over();
         }
     }
 
     fn read(&mut self, query: &Query) {
-        let done = match query {
-            Query::Fresh { after, rows, bytes, lanes } => self.read_fresh(query, (*after, *rows, *bytes, *lanes)),
-            Query::Again { after, rows } => {
-                self.parts.store.again(*after, *rows).map(|rows| self.dispatcher.found(query, rows, 0))
-            }
-            Query::Lane { lane, after, rows } => {
-                self.parts.store.lane(lane, *after, *rows).map(|rows| self.dispatcher.found(query, rows, 0))
-            }
-            Query::Lanes { after, rows } => {
-                let lanes = self.parts.store.lanes(after.as_ref(), *rows);
-                lanes.map(|lanes| self.dispatcher.lanes_found(query, lanes))
-            }
-        };
-        match done {
+        match self.deliveries.read(&mut self.parts.store, &mut self.dispatcher, query) {
             Ok(()) => {
-                self.read_failures = 0;
                 self.health.went_well(Work::Read);
                 self.health.note_damage(self.parts.store.damage().as_ref());
             }
             Err(error) => {
                 self.health.trouble(Work::Read, &error);
-                self.read_failures = self.read_failures.saturating_add(1);
-                self.wait(Some(Instant::now() + Duration::from_millis(50 << self.read_failures.min(6))));
+                self.wait(Some(Instant::now() + self.deliveries.rest()));
             }
         }
     }
 
-    fn read_fresh(
-        &mut self,
-        query: &Query,
-        (after, rows, bytes, lanes): (i64, usize, usize, bool),
-    ) -> Result<(), Error> {
-        let newest = self.parts.store.newest()?;
-        let found = self.parts.store.fresh(after, rows, bytes, lanes, self.parts.settings.max_payload)?;
-        let mut rows = Vec::with_capacity(found.len());
-        for (row, content) in found {
-            self.contents.insert(row.id, content);
-            rows.push(row);
-        }
-        self.dispatcher.found(query, rows, newest);
-        // Rows that were passed over without being sent leave their messages behind.
-        self.contents = self.contents.split_off(&self.dispatcher.first_fresh());
-        Ok(())
-    }
-
-    /// Makes a delivery of the row, or settles it where there is nothing to deliver.
     fn prepare(&mut self, ticket: Ticket, possible_duplicate: bool) {
-        let content = match self.contents.remove(&ticket.row) {
-            Some(content) => Ok(Some(content)),
-            None => self.parts.store.content(ticket.row, self.parts.settings.max_payload),
-        };
-        match content {
-            Ok(Some(Content::Message { id, mut message, created_at })) => {
-                // Now and not when it was read, which may have been long before.
-                if let Some(expiry) = &mut message.expiry {
-                    match expiry::left(*expiry, created_at, now_ms()) {
-                        Ok(left) => *expiry = left,
-                        Err(reason) if possible_duplicate => {
-                            return self.park(ticket, format!("{reason}; it may have been delivered before"));
-                        }
-                        Err(reason) => return self.park(ticket, reason),
-                    }
-                }
-                let receipt = Receipt::new(ticket, self.parts.shared.mailbox.clone());
-                self.queue.push_back(Delivery::new(id, possible_duplicate, *message, receipt));
-            }
-            Ok(Some(Content::Spoiled(reason))) => self.park(ticket, reason),
-            Ok(None) => self.dispatcher.vanished(ticket),
-            Err(error) => {
-                self.health.trouble(Work::Read, &error);
-                self.dispatcher.settled(ticket, Outcome::NotDelivered);
-            }
+        let (store, dispatcher) = (&mut self.parts.store, &mut self.dispatcher);
+        if let Err(error) = self.deliveries.prepare(store, dispatcher, ticket, possible_duplicate) {
+            self.health.trouble(Work::Read, &error);
         }
-    }
-
-    fn park(&mut self, ticket: Ticket, reason: String) {
-        self.dispatcher.settled(ticket, Outcome::Withheld(Refusal::new(Verdict::Never, reason)));
     }
 
     fn hand_over(&mut self) {
-        if !self.queue.is_empty() {
-            self.parts.broker.send(&mut self.queue);
-        }
+        self.deliveries.hand_over(&mut *self.parts.broker);
     }
 
     fn write(&mut self, batch: Batch) {
@@ -380,7 +308,7 @@ impl<'p> Run<'p> {
         self.flushed();
         self.publish(Role::Active);
         let mut until = until.map_or(self.watch.next(), |until| until.min(self.watch.next()));
-        if !self.queue.is_empty() {
+        if self.deliveries.are_left_over() {
             until = until.min(Instant::now() + LEFT_OVER);
         }
         match self.parts.woken.recv_deadline(until) {
