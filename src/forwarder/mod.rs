@@ -13,6 +13,7 @@ mod lock;
 mod outage;
 mod parts;
 mod run;
+mod settling;
 mod shared;
 mod thread;
 mod watch;

@@ -5,26 +5,23 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::RecvTimeoutError;
 
-use super::boot::Boot;
 use super::deliveries::Deliveries;
 use super::dispatcher::{Action, Dice, Dispatcher, Ending, Rules, Session};
 use super::flushes::Flushes;
 use super::health::{Health, Work};
 use super::outage::{self, Outage};
+use super::settling::Settling;
 use super::shared::Progress;
 use super::watch::Watch;
 use super::{Command, Event, Parts, Ticket};
 use crate::Error;
 use crate::broker::{Down, Link};
 use crate::error::chain;
-use crate::gate::Who;
-use crate::status::{ClosedTopic, FailedMessage, Role};
-use crate::store::{Batch, DAMAGED, Fate, Purge, Query, Settlement, now_ms};
+use crate::status::{ClosedTopic, Role};
+use crate::store::{Batch, Query};
 
 /// Deliveries that are handed to the adapter together.
 const HAND_OVER: usize = 64;
-/// How long the forwarder waits for the write lock at a time, before it goes on listening.
-const PATIENCE: Duration = Duration::from_millis(50);
 /// How often an adapter is asked again that did not take everything.
 const LEFT_OVER: Duration = Duration::from_millis(20);
 
@@ -32,16 +29,13 @@ pub(crate) struct Run<'p> {
     parts: &'p mut Parts,
     dispatcher: Dispatcher,
     begun: Instant,
-    boot: Boot,
     events: Vec<Event>,
     deliveries: Deliveries,
     /// Callers that wait until everything up to a row is settled.
     flushes: Flushes,
     watch: Watch,
     outage: Outage,
-    sent: u64,
-    /// Messages that were parked as damaged.
-    damaged: u64,
+    settling: Settling,
     health: Health,
 }
 
@@ -63,14 +57,12 @@ impl<'p> Run<'p> {
         Ok(Run {
             dispatcher,
             begun: now,
-            boot: Boot::present(),
             events: Vec::new(),
             deliveries: Deliveries::new(parts.settings.max_payload, parts.shared.mailbox.clone()),
             flushes: Flushes::default(),
             watch: Watch::new(now),
             outage: Outage::new(now),
-            sent: 0,
-            damaged: 0,
+            settling: Settling::new(),
             health: Health::new(parts.disk.clone()),
             parts,
         })
@@ -79,7 +71,7 @@ impl<'p> Run<'p> {
     /// Until it is told to stop, or can go on no more. `flushes`: callers that wait already.
     pub fn run(mut self, flushes: Flushes) {
         self.flushes = flushes;
-        self.park_misplaced();
+        self.settling.park_misplaced(self.parts, &mut self.health);
         let mut sending = 0;
         loop {
             if sending == 0 {
@@ -126,23 +118,6 @@ impl<'p> Run<'p> {
             log::warn!("not all acknowledgements could be written down: the next start sends those messages again");
         }
         self.publish(Role::Stopped);
-    }
-
-    /// Rows that would never be met, since their ids are none that the table gives.
-    fn park_misplaced(&mut self) {
-        let store = &mut self.parts.store;
-        let parked = store.misplaced().and_then(|ids| {
-            let reason = "damaged: its id is below 1, which the table gives to no row";
-            let park = |id| Settlement { id, fate: Fate::Failed { reason: reason.to_owned() } };
-            let settlements = ids.into_iter().map(park).collect();
-            store.settle(&Batch { settlements, ..Batch::default() }, now_ms(), None)
-        });
-        match parked {
-            Ok(settled) => settled.failed.into_iter().for_each(|id| self.tell_failed(id)),
-            Err(error) => {
-                self.health.trouble(Work::Write, &error);
-            }
-        }
     }
 
     /// Passes on what adapter and application said.
@@ -232,61 +207,19 @@ impl<'p> Run<'p> {
     }
 
     fn write(&mut self, batch: Batch) {
-        let (retention, upto) = (self.parts.settings.retention, self.dispatcher.position());
-        let purge = Purge { retention, upto, uptime: self.boot.uptime() };
-        let written = self.health.may_write().and_then(|()| {
-            let turn = self.parts.gate.wait(Who::Forwarder, PATIENCE);
-            let _turn = turn.map_err(|_| Error::Busy(crate::store::busy()))?;
-            if batch.synced {
-                // A sync that succeeds after one that failed says nothing of what was committed before.
-                self.parts.disk.renew_log(|| self.parts.store.empty_log())?;
-            }
-            match self.parts.store.settle(&batch, now_ms(), Some(purge)) {
-                Err(error) if self.health.trouble(Work::Write, &error) => {
-                    // What was gained is for the database, which the log may have made longer: then the log begins anew
-                    // in the space that it has.
-                    self.parts.store.checkpoint_now()?;
-                    self.parts.store.settle(&batch, now_ms(), None)
-                }
-                written => written,
-            }
-        });
-        match written {
-            Ok(settled) => {
-                self.health.went_well(Work::Write);
-                self.health.note_damage(self.parts.store.damage().as_ref());
-                let sent = |s: &&Settlement| s.fate == Fate::Sent && !settled.unwritable.contains(&s.id);
-                self.sent += batch.settlements.iter().filter(sent).count() as u64;
+        let position = self.dispatcher.position();
+        match self.settling.write(self.parts, &mut self.health, &batch, position) {
+            Ok(failed) => {
                 self.dispatcher.written(&batch);
                 if let Some(upto) = self.dispatcher.written_upto() {
                     self.parts.shared.set_settled(upto);
                 }
-                settled.failed.into_iter().for_each(|id| self.tell_failed(id));
+                self.settling.tell_failed(self.parts, &failed);
                 if !self.flushes.is_empty() {
-                    // Who waited looks at the figures next.
-                    self.publish(Role::Active);
                     self.flushed();
                 }
             }
-            Err(error) => {
-                self.health.trouble(Work::Write, &error);
-                self.dispatcher.not_written(batch, matches!(error, Error::Busy(_)));
-            }
-        }
-    }
-
-    fn tell_failed(&mut self, id: i64) {
-        match self.parts.store.failed(id) {
-            Ok(Some(row)) => {
-                let failed = FailedMessage::from(row);
-                self.damaged += u64::from(failed.reason.starts_with(DAMAGED));
-                log::warn!("message {} for topic {:?} is parked as FAILED: {}", failed.id, failed.topic, failed.reason);
-                if let Some(on_failed) = &self.parts.on_failed {
-                    on_failed(&failed);
-                }
-            }
-            Ok(None) => {}
-            Err(error) => log::warn!("row {id} is parked as FAILED, and cannot be read: {error}"),
+            Err(error) => self.dispatcher.not_written(batch, matches!(error, Error::Busy(_))),
         }
     }
 
@@ -295,7 +228,7 @@ impl<'p> Run<'p> {
         if self.flushes.is_empty() {
             return self.dispatcher.hurry(false);
         }
-        // First what they may look at when they are told.
+        // First the figures, which they may look at when they are told.
         self.publish(Role::Active);
         let (dispatcher, store) = (&self.dispatcher, &self.parts.store);
         self.flushes.tell(|target| {
@@ -325,15 +258,9 @@ impl<'p> Run<'p> {
             let closed = dispatcher.closed_topics().map(|(topic, reason)| ClosedTopic::new(topic, reason));
             view.set_closed_topics(closed.collect());
             view.storage = self.health.storage();
-            view.progress = Some(Progress {
-                cursor: dispatcher.cursor(),
-                position: dispatcher.position(),
-                taken: dispatcher.taken(),
-                in_flight: dispatcher.in_flight(),
-                unwritten: dispatcher.unwritten(),
-            });
-            view.sent = self.sent;
-            view.damaged = self.damaged;
+            view.progress = Some(Progress::of(dispatcher));
+            view.sent = self.settling.sent();
+            view.damaged = self.settling.damaged();
             view.unreadable = Some(self.parts.store.unreadable());
             view.reconnects = dispatcher.sessions().saturating_sub(1);
         });

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::Mailbox;
+use super::dispatcher::Dispatcher;
 use crate::status::{ClosedTopic, LinkState, Role, Status, Storage};
 
 pub(crate) struct Shared {
@@ -41,6 +42,18 @@ pub(crate) struct Progress {
     pub in_flight: usize,
     /// Rows that wait or are held and do not stand so in the table yet, less those that still do and are settled.
     pub unwritten: i64,
+}
+
+impl Progress {
+    pub fn of(dispatcher: &Dispatcher) -> Self {
+        Progress {
+            cursor: dispatcher.cursor(),
+            position: dispatcher.position(),
+            taken: dispatcher.taken(),
+            in_flight: dispatcher.in_flight(),
+            unwritten: dispatcher.unwritten(),
+        }
+    }
 }
 
 impl View {
