@@ -51,7 +51,7 @@ impl Dispatcher {
             item.sent_before = true;
             self.topics.probe_over(&item.row.topic, item.row.id);
             if !self.suspects.contains(item.row.id) {
-                self.release(&item.row);
+                self.busy.release(&item.row);
                 self.resend.insert(item.row.id, item);
             }
         }
@@ -66,21 +66,21 @@ impl Dispatcher {
             Judgement::Nothing => {}
             Judgement::Suspect(id) => {
                 if let Some(item) = self.resend.remove(&id) {
-                    self.occupy(&item.row);
+                    self.busy.occupy(&item.row);
                     self.suspects.set_aside(item);
                 }
             }
             Judgement::Guilty(id) => {
                 let reason = "the broker ended the session each of the four times that this message was sent alone";
                 if let Some(item) = self.suspects.forget(self.now, id) {
-                    self.release(&item.row);
+                    self.busy.release(&item.row);
                     self.park(&item, reason.to_owned());
                     self.lane_goes_on(&item);
                 }
             }
             Judgement::Cleared(items) => {
                 for item in items {
-                    self.release(&item.row);
+                    self.busy.release(&item.row);
                     self.resend.insert(item.row.id, item);
                 }
             }

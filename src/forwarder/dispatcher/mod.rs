@@ -13,6 +13,7 @@
 //!                    └───────────────┴──► its lane is closed: held, in the table
 //! ```
 
+mod busy;
 mod conduct;
 mod dice;
 mod flight;
@@ -30,11 +31,12 @@ mod suspects;
 mod tests;
 mod topics;
 mod view;
+mod waiting;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use busy::BusyKeys;
 pub(crate) use dice::Dice;
 use flight::{Flight, Item};
 use lanes::{Lanes, Phase};
@@ -46,6 +48,7 @@ use session::Sessions;
 pub(crate) use session::{Ending, Session};
 use suspects::Suspects;
 use topics::Topics;
+use waiting::Waiting;
 
 use crate::broker::Limits;
 use crate::forwarder::Ticket;
@@ -92,10 +95,8 @@ pub(crate) struct Dispatcher {
     at_end: bool,
     /// Was in flight when a session ended, or came back undelivered: goes first, in the order of the ids.
     resend: BTreeMap<i64, Item>,
-    /// Rows without a lane that wait for their next attempt, and until when.
-    waiting: BTreeMap<i64, (Row, Duration)>,
-    timers: BTreeSet<(Duration, i64)>,
-    again: Again,
+    /// Rows without a lane that wait for their next attempt.
+    waiting: Waiting,
 
     /// Rows up to here are durable, whoever committed them; none before the first barrier.
     durable: Option<i64>,
@@ -111,7 +112,7 @@ pub(crate) struct Dispatcher {
     /// still be such repetitions.
     start: (i64, usize),
     /// Keys with an unsettled message in flight, for [`Ordering::Strict`].
-    busy: BTreeMap<Arc<str>, usize>,
+    busy: BusyKeys,
     /// Deliveries that came back while the session stands.
     returned: Returned,
 
@@ -131,21 +132,6 @@ struct Stopping {
     until: Duration,
 }
 
-/// Where the search for rows that wait by themselves stands.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-struct Again {
-    /// Whether there may be some that are not known.
-    look: bool,
-    /// Whether something changed since the present round began.
-    changed: bool,
-    after: i64,
-    look_at: Duration,
-}
-
-/// Rows read at one look for waiting ones.
-const AGAIN_ROWS: usize = 64;
-/// Every id is behind it: a row that somebody gave a negative one is parked, and can then be retried.
-const BEFORE_ALL: i64 = i64::MIN;
 /// How long a polite end of a session may take when it is not the end of everything.
 const POLITE: Duration = Duration::from_secs(5);
 
@@ -158,6 +144,7 @@ impl Dispatcher {
         let unsynced = usize::try_from(rules.bounds.position).unwrap_or(usize::MAX);
         let repeated = rules.window + rules.bounds.settlements + rules.bounds.suspects + unsynced + passed_over;
         Dispatcher {
+            busy: BusyKeys::new(rules.ordering),
             rules,
             dice,
             now: Duration::ZERO,
@@ -171,16 +158,13 @@ impl Dispatcher {
             cursor: position,
             at_end: false,
             resend: BTreeMap::new(),
-            waiting: BTreeMap::new(),
-            timers: BTreeSet::new(),
-            again: Again { look: true, changed: false, after: BEFORE_ALL, look_at: Duration::ZERO },
+            waiting: Waiting::new(),
             durable: None,
             seen: position,
             barrier: None,
             stored: position,
             unsynced: 0,
             start: (newest, repeated),
-            busy: BTreeMap::new(),
             returned: Returned::default(),
             paused: false,
             hurry: false,
@@ -232,8 +216,7 @@ impl Dispatcher {
     /// Something was committed, by anybody.
     pub fn committed(&mut self) {
         self.at_end = false;
-        self.again.look = true;
-        self.again.changed = true;
+        self.waiting.look_anew();
     }
 
     /// Rows for a query of `Fresh`, `Again` or `Lane`; none where there are no more. `newest` is the newest row that
@@ -285,8 +268,7 @@ impl Dispatcher {
             dormant.after = None;
             dormant.look_at = self.now + POLITE;
             // What is held by no lane that can be read was released on the way.
-            self.again.look = true;
-            self.again.changed = true;
+            self.waiting.look_anew();
         }
     }
 
@@ -444,10 +426,10 @@ impl Dispatcher {
             times.push(self.flight.deadline());
             times.push(self.topics.next_due());
             times.push(self.lanes.next_due().map(|(at, _)| at));
-            times.push(self.timers.first().map(|(at, _)| *at));
+            times.push(self.waiting.next_due());
             times.push(self.suspects.due().filter(|_| self.flight.open() == 0 || self.suspects.len() > 0));
             times.push(self.lanes.dormant.any.then_some(self.lanes.dormant.look_at));
-            times.push(self.again.look.then_some(self.again.look_at));
+            times.push(self.waiting.next_look());
             times.push(Some(self.returned.rest_until()));
             times.push((self.ledger.not_before() > self.now).then_some(self.ledger.not_before()));
         }
@@ -460,24 +442,7 @@ impl Dispatcher {
         self.flight.contains(id)
             || self.resend.contains_key(&id)
             || self.suspects.contains(id)
-            || self.waiting.contains_key(&id)
-    }
-
-    fn occupy(&mut self, row: &Row) {
-        if let (Ordering::Strict, Some(key)) = (self.rules.ordering, &row.key) {
-            *self.busy.entry(key.clone()).or_default() += 1;
-        }
-    }
-
-    fn release(&mut self, row: &Row) {
-        if let (Ordering::Strict, Some(key)) = (self.rules.ordering, &row.key) {
-            if let Some(count) = self.busy.get_mut(key) {
-                *count -= 1;
-                if *count == 0 {
-                    self.busy.remove(key);
-                }
-            }
-        }
+            || self.waiting.contains(id)
     }
 
     fn park(&mut self, item: &Item, reason: String) {

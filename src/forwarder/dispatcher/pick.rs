@@ -3,13 +3,15 @@
 //! In this order: a suspect's trial, which wants to be alone; what was in flight when a session ended; lanes that are
 //! being emptied; rows whose wait is over; new rows. That is nearly the order of the ids, which is commit order.
 
+use super::Dispatcher;
 use super::flight::Item;
 use super::lanes::Phase;
 use super::topics::Door;
-use super::{AGAIN_ROWS, BEFORE_ALL, Dispatcher};
 use crate::forwarder::Ticket;
-use crate::settings::Ordering;
 use crate::store::{Fate, Lane, Query, Row};
+
+/// Rows, or lanes, read at one look for those that wait.
+const AGAIN_ROWS: usize = 64;
 
 #[derive(Debug)]
 pub(crate) enum Pick {
@@ -72,7 +74,7 @@ impl Dispatcher {
             self.topics.probe_sent(&row.topic.clone(), row.id);
         }
         if !self.suspects.contains(row.id) {
-            self.occupy(&item.row);
+            self.busy.occupy(&item.row);
         }
         self.returned.sending_goes_on();
         Pick::Send(self.flight.push(self.now, item, self.rules.ack_timeout), possible_duplicate)
@@ -173,8 +175,7 @@ impl Dispatcher {
     }
 
     fn pick_waiting(&mut self) -> Option<Pick> {
-        while let Some((_, id)) = self.timers.first().copied().filter(|(at, _)| *at <= self.now) {
-            let (row, due) = self.waiting.get(&id).cloned()?;
+        while let Some(row) = self.waiting.due(self.now).cloned() {
             if !self.fits(row.size) {
                 return Some(Pick::Nothing);
             }
@@ -184,8 +185,7 @@ impl Dispatcher {
                 Admission::Barrier => return Some(Pick::Write { barrier: true }),
                 Admission::Go | Admission::Hold(_) => {}
             }
-            self.timers.remove(&(due, id));
-            self.waiting.remove(&id);
+            self.waiting.remove(row.id);
             match admission {
                 Admission::Hold(lane) => self.hold(&row, lane, false),
                 _ => return Some(self.send(Item::new(row, false))),
@@ -237,7 +237,7 @@ impl Dispatcher {
             }
         }
         // Before the topic: marked as held, it would go before what is in flight now, after a crash.
-        if self.rules.ordering == Ordering::Strict && row.key.as_ref().is_some_and(|key| self.busy.contains_key(key)) {
+        if self.busy.contain(row) {
             return Admission::Busy;
         }
         if self.topics.door(&row.topic) == Door::Shut {
@@ -277,16 +277,13 @@ impl Dispatcher {
     /// Rows that wait by themselves, where there may be some that memory does not know.
     fn look_for_waiting(&mut self) -> Option<Pick> {
         let rows = self.rules.bounds.waiting.saturating_sub(self.waiting.len()).min(AGAIN_ROWS);
-        if !self.again.look || self.now < self.again.look_at || rows == 0 {
+        if rows == 0 || self.waiting.next_look().is_none_or(|at| self.now < at) {
             return None;
         }
         if self.ledger.has_stale() || self.ledger.has_marks() {
             return Some(Pick::Write { barrier: false });
         }
-        if self.again.after == BEFORE_ALL {
-            self.again.changed = false;
-        }
-        Some(Pick::Read(Query::Again { after: self.again.after, rows }))
+        Some(Pick::Read(self.waiting.query(rows)))
     }
 
     /// Lanes that stand in the table alone, when there is room for them.
@@ -322,21 +319,19 @@ impl Dispatcher {
         let full = rows.len() >= asked;
         let mut new = false;
         for row in rows {
-            self.again.after = row.id;
+            self.waiting.searched_to(row.id);
             if !self.is_tracked(row.id) {
                 let due = self.now + self.rules.believable(row.wait);
                 new = true;
-                self.timers.insert((due, row.id));
-                self.waiting.insert(row.id, (row, due));
+                self.waiting.insert(row, due);
             }
         }
         if !full {
-            self.again.after = BEFORE_ALL;
-            self.again.look = self.again.changed;
+            self.waiting.searched();
         }
         if !new {
             // Nothing but what is known already: no hurry to look at the rest.
-            self.again.look_at = self.now + self.rules.poll_interval;
+            self.waiting.look_not_before(self.now + self.rules.poll_interval);
         }
     }
 
