@@ -32,6 +32,7 @@ mod tests;
 mod topics;
 mod view;
 mod waiting;
+mod writing;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -49,6 +50,7 @@ pub(crate) use session::{Ending, Session};
 use suspects::Suspects;
 use topics::Topics;
 use waiting::Waiting;
+use writing::Written;
 
 use crate::broker::Limits;
 use crate::forwarder::Ticket;
@@ -87,10 +89,13 @@ pub(crate) struct Dispatcher {
     suspects: Suspects,
     flight: Flight,
     ledger: Ledger,
+    written: Written,
 
     /// New rows, read in the order of their ids up to `cursor` and not yet sent.
     fresh: VecDeque<Row>,
     cursor: i64,
+    /// The highest id that was read, in whatever way.
+    seen: i64,
     /// Whether there was nothing behind `cursor` when it was last looked.
     at_end: bool,
     /// Was in flight when a session ended, or came back undelivered: goes first, in the order of the ids.
@@ -98,16 +103,6 @@ pub(crate) struct Dispatcher {
     /// Rows without a lane that wait for their next attempt.
     waiting: Waiting,
 
-    /// Rows up to here are durable, whoever committed them; none before the first barrier.
-    durable: Option<i64>,
-    /// The highest id that was read.
-    seen: i64,
-    /// A barrier is being written that will make rows up to there durable.
-    barrier: Option<i64>,
-    /// The position that is stored.
-    stored: i64,
-    /// Settlements written since the last synced commit.
-    unsynced: i64,
     /// Up to which row there may be rows in the table that were sent before, and how many sendings from the stream may
     /// still be such repetitions.
     start: (i64, usize),
@@ -154,16 +149,13 @@ impl Dispatcher {
             suspects: Suspects::default(),
             flight: Flight::default(),
             ledger: Ledger::default(),
+            written: Written::new(position),
             fresh: VecDeque::new(),
             cursor: position,
+            seen: position,
             at_end: false,
             resend: BTreeMap::new(),
             waiting: Waiting::new(),
-            durable: None,
-            seen: position,
-            barrier: None,
-            stored: position,
-            unsynced: 0,
             start: (newest, repeated),
             returned: Returned::default(),
             paused: false,
@@ -200,10 +192,9 @@ impl Dispatcher {
             match self.pick() {
                 Pick::Send(ticket, possible_duplicate) => return Action::Send { ticket, possible_duplicate },
                 Pick::Read(query) => return Action::Read(query),
-                Pick::Write { barrier } if self.ledger.may_write(self.now) => {
-                    return Action::Write(self.batch(barrier));
-                }
-                Pick::Write { .. } | Pick::Nothing => {}
+                Pick::Write if self.ledger.may_write(self.now) => return Action::Write(self.batch()),
+                Pick::Barrier if self.ledger.may_write(self.now) => return Action::Write(self.barrier()),
+                Pick::Write | Pick::Barrier | Pick::Nothing => {}
             }
             // What was picked over may have filled the ledger.
             if let Some(batch) = self.write_due() {
@@ -272,26 +263,6 @@ impl Dispatcher {
         }
     }
 
-    /// The batch is committed.
-    pub fn written(&mut self, batch: &Batch) {
-        self.ledger.written();
-        if let Some(position) = batch.position {
-            self.stored = position;
-        }
-        self.unsynced += batch.settlements.len() as i64;
-        if batch.synced {
-            self.unsynced = 0;
-            self.durable = self.barrier.take().or(self.durable);
-        }
-    }
-
-    /// The batch is not committed, as far as anybody knows.
-    /// `busy`: only because others write.
-    pub fn not_written(&mut self, batch: Batch, busy: bool) {
-        self.barrier = None;
-        self.ledger.put_back(self.now, batch, busy || self.stopping.is_some());
-    }
-
     /// The adapter announced that the session stands.
     pub fn up(&mut self, session: u64, limits: Limits) {
         if session != self.sessions.number || !matches!(self.sessions.state, Session::Connecting { .. }) {
@@ -347,13 +318,6 @@ impl Dispatcher {
         self.ledger.may_write_now(self.now);
     }
 
-    /// Where the table alone can tell whether anything up to `target` is pending: every row up to the position that
-    /// this answers is settled, waiting or held, and stands so in the table. None while memory knows better.
-    pub fn settled_to(&self, target: i64) -> Option<i64> {
-        let position = self.position();
-        (self.ledger.is_empty() && position >= target.min(self.cursor)).then_some(position)
-    }
-
     fn may_send(&self) -> bool {
         matches!(self.sessions.state, Session::Up { .. })
             && !self.paused
@@ -362,56 +326,8 @@ impl Dispatcher {
             && self.now >= self.returned.rest_until()
     }
 
-    /// What has to be written now, if anything.
-    fn write_due(&mut self) -> Option<Batch> {
-        if !self.ledger.may_write(self.now) {
-            return None;
-        }
-        if self.stopping.is_some() && self.is_down() && !self.is_settled() {
-            let mut batch = self.batch(false);
-            batch.position = Some(self.position());
-            return Some(batch);
-        }
-        let full = self.ledger.len() >= self.rules.bounds.settlements;
-        let due = self.ledger.due(self.rules.settle_after).is_some_and(|due| self.now >= due);
-        let awaited = self.hurry && self.flight.open() == 0 && !self.ledger.is_empty();
-        (full || due || awaited).then(|| self.batch(false))
-    }
-
     fn is_down(&self) -> bool {
         matches!(self.sessions.state, Session::Down { .. })
-    }
-
-    /// Whether the table knows everything that is known here.
-    pub fn is_settled(&self) -> bool {
-        self.ledger.is_empty() && self.position() <= self.stored
-    }
-
-    fn batch(&mut self, barrier: bool) -> Batch {
-        let position = self.position();
-        let mut batch = self.ledger.take();
-        // Synced now and then, for a power cut brings back what was settled since.
-        let unsynced = self.unsynced + batch.settlements.len() as i64;
-        batch.synced = barrier || unsynced >= self.rules.bounds.position;
-        batch.position = (position - self.stored >= self.rules.bounds.position).then_some(position);
-        if batch.synced {
-            self.barrier = Some(self.seen);
-        }
-        batch
-    }
-
-    /// Every row up to here is settled, waiting or held once the ledger is written.
-    pub fn position(&self) -> i64 {
-        let fresh = |item: &&Item| item.fresh;
-        let id = |item: &Item| item.row.id;
-        let first = [
-            self.fresh.front().map(|row| row.id),
-            self.flight.items().filter(fresh).map(id).min(),
-            self.resend.values().find(fresh).map(id),
-            self.suspects.items().filter(fresh).map(id).min(),
-        ];
-        // The cursor may stand before what is in flight: what was read ahead is sometimes read again.
-        first.into_iter().flatten().map(|first| first - 1).fold(self.cursor, i64::min).max(self.stored)
     }
 
     /// The next moment at which something happens by itself.

@@ -17,7 +17,10 @@ const AGAIN_ROWS: usize = 64;
 pub(crate) enum Pick {
     Send(Ticket, bool),
     Read(Query),
-    Write { barrier: bool },
+    /// What was decided, before something can be read.
+    Write,
+    /// The same, synced: the next row may not be durable yet.
+    Barrier,
     Nothing,
 }
 
@@ -112,7 +115,7 @@ impl Dispatcher {
                     self.may_be_repeated(&item);
                     self.hold(&row, lane, fresh);
                 }
-                Admission::Barrier => return Some(Pick::Write { barrier: true }),
+                Admission::Barrier => return Some(Pick::Barrier),
                 Admission::Busy => return Some(Pick::Nothing),
             }
             if self.ledger.len() >= self.rules.bounds.settlements {
@@ -146,7 +149,7 @@ impl Dispatcher {
         };
         let Some(row) = state.rows.front().cloned() else {
             if !self.ledger.is_empty() {
-                return Some(Pick::Write { barrier: false });
+                return Some(Pick::Write);
             }
             // The rows in flight stand in the index too, so one row of a probe may need a longer look.
             let rows = self.rules.bounds.lane_rows;
@@ -169,7 +172,7 @@ impl Dispatcher {
                 self.lanes.set(lane, Phase::Blocked(row.topic.clone()));
                 None
             }
-            Admission::Barrier => Some(Pick::Write { barrier: true }),
+            Admission::Barrier => Some(Pick::Barrier),
             Admission::Busy => None,
         }
     }
@@ -182,7 +185,7 @@ impl Dispatcher {
             let admission = self.admit(&row, None);
             match admission {
                 Admission::Busy => return None,
-                Admission::Barrier => return Some(Pick::Write { barrier: true }),
+                Admission::Barrier => return Some(Pick::Barrier),
                 Admission::Go | Admission::Hold(_) => {}
             }
             self.waiting.remove(row.id);
@@ -217,7 +220,7 @@ impl Dispatcher {
                     }
                 }
                 Admission::Busy => index += 1,
-                Admission::Barrier => return Some(Pick::Write { barrier: true }),
+                Admission::Barrier => return Some(Pick::Barrier),
             }
         }
         None
@@ -243,10 +246,7 @@ impl Dispatcher {
         if self.topics.door(&row.topic) == Door::Shut {
             return Admission::Hold(lane.unwrap_or_else(|| Lane::Topic(row.topic.clone())));
         }
-        match self.durable {
-            Some(durable) if row.synced || row.id <= durable => Admission::Go,
-            _ => Admission::Barrier,
-        }
+        if self.written.is_durable(row) { Admission::Go } else { Admission::Barrier }
     }
 
     /// Marks a row as one that waits in the lane.
@@ -281,7 +281,7 @@ impl Dispatcher {
             return None;
         }
         if self.ledger.has_stale() || self.ledger.has_marks() {
-            return Some(Pick::Write { barrier: false });
+            return Some(Pick::Write);
         }
         Some(Pick::Read(self.waiting.query(rows)))
     }
@@ -294,7 +294,7 @@ impl Dispatcher {
             return None;
         }
         if !self.ledger.is_empty() {
-            return Some(Pick::Write { barrier: false });
+            return Some(Pick::Write);
         }
         Some(Pick::Read(Query::Lanes { after: dormant.after.clone(), rows: AGAIN_ROWS }))
     }
@@ -309,7 +309,7 @@ impl Dispatcher {
         // Read a second time, rows settled and not yet written would look new; and lanes not yet marked, open.
         let again = self.cursor < self.seen && !self.ledger.is_empty();
         if again || self.lanes.dormant.any && self.ledger.has_marks() {
-            return Some(Pick::Write { barrier: false });
+            return Some(Pick::Write);
         }
         let rows = bounds.read_rows - self.fresh.len();
         Some(Pick::Read(Query::Fresh { after: self.cursor, rows, bytes, lanes: self.lanes.dormant.any }))
