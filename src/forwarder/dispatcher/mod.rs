@@ -17,6 +17,7 @@ mod busy;
 mod conduct;
 mod dice;
 mod flight;
+mod found;
 mod lanes;
 mod ledger;
 mod outcome;
@@ -40,7 +41,7 @@ use std::time::Duration;
 use busy::BusyKeys;
 pub(crate) use dice::Dice;
 use flight::{Flight, Item};
-use lanes::{Lanes, Phase};
+use lanes::Lanes;
 use ledger::Ledger;
 use pick::Pick;
 use returned::Returned;
@@ -52,10 +53,9 @@ use topics::Topics;
 use waiting::Waiting;
 use writing::Written;
 
-use crate::broker::Limits;
 use crate::forwarder::Ticket;
 use crate::settings::Ordering;
-use crate::store::{Batch, Fate, Lane, Query, Row};
+use crate::store::{Batch, Fate, Query, Row};
 
 /// What the thread is to do next.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -126,9 +126,6 @@ struct Stopping {
     /// What came is written down until then.
     until: Duration,
 }
-
-/// How long a polite end of a session may take when it is not the end of everything.
-const POLITE: Duration = Duration::from_secs(5);
 
 impl Dispatcher {
     /// Begins behind `position`, with `newest` the newest row there is.
@@ -210,94 +207,6 @@ impl Dispatcher {
         self.waiting.look_anew();
     }
 
-    /// Rows for a query of `Fresh`, `Again` or `Lane`; none where there are no more. `newest` is the newest row that
-    /// there was before they were read.
-    pub fn found(&mut self, query: &Query, rows: Vec<Row>, newest: i64) {
-        let second_time = self.cursor < self.seen;
-        if let Some(last) = rows.last() {
-            self.seen = self.seen.max(last.id);
-        }
-        match query {
-            Query::Fresh { .. } => {
-                self.at_end = rows.is_empty();
-                if self.at_end {
-                    self.cursor = self.cursor.max(newest);
-                }
-                for row in rows {
-                    self.cursor = row.id;
-                    if !second_time || !self.is_tracked(row.id) {
-                        self.fresh.push_back(row);
-                    }
-                }
-            }
-            Query::Again { rows: asked, .. } => self.found_again(rows, *asked),
-            Query::Lane { lane, .. } => self.found_in_lane(lane, rows),
-            Query::Lanes { .. } => {}
-        }
-    }
-
-    /// Lanes for a query of `Lanes`, each with its first row.
-    pub fn lanes_found(&mut self, query: &Query, lanes: Vec<(Lane, Row)>) {
-        let Query::Lanes { rows: asked, .. } = query else { return };
-        let full = lanes.len() >= *asked;
-        for (lane, head) in lanes {
-            self.seen = self.seen.max(head.id);
-            self.lanes.dormant.after = Some(lane.clone());
-            if self.lanes.get(&lane).is_some() {
-                continue;
-            }
-            let shut = self.topics.door(&head.topic) == topics::Door::Shut;
-            if shut || self.lanes.len() >= self.rules.bounds.lanes {
-                self.lanes.dormant.left = true;
-            } else {
-                self.lanes.set(&lane, Phase::Waiting(self.now + self.rules.believable(head.wait)));
-            }
-        }
-        if !full {
-            let dormant = &mut self.lanes.dormant;
-            dormant.any = std::mem::take(&mut dormant.left);
-            dormant.after = None;
-            dormant.look_at = self.now + POLITE;
-            // What is held by no lane that can be read was released on the way.
-            self.waiting.look_anew();
-        }
-    }
-
-    /// The adapter announced that the session stands.
-    pub fn up(&mut self, session: u64, limits: Limits) {
-        if session != self.sessions.number || !matches!(self.sessions.state, Session::Connecting { .. }) {
-            return;
-        }
-        let limits = Limits { window: limits.window.max(1), bytes: limits.bytes };
-        self.sessions.state = Session::Up { since: self.now, limits };
-        self.sessions.ups += 1;
-        self.topics.session_up();
-        self.suspects.session_begun(self.now);
-        self.returned.settled();
-    }
-
-    /// The other side said something that settles nothing.
-    pub fn alive(&mut self, session: u64) {
-        if session == self.sessions.number {
-            self.suspects.heard(self.now);
-        }
-    }
-
-    /// The session ended; a word about an earlier one, or a second one, is ignored.
-    pub fn down(&mut self, session: u64, ending: Ending) {
-        if session == self.sessions.number && !matches!(self.sessions.state, Session::Down { .. }) {
-            self.end_session(ending);
-        }
-    }
-
-    /// What waits for a time to try again, closed topics and the next session, need not wait any longer.
-    pub fn try_now(&mut self) {
-        self.topics.all_due(self.now);
-        if let Session::Down { until, .. } = &mut self.sessions.state {
-            *until = (*until).min(self.now);
-        }
-    }
-
     pub fn pause(&mut self) {
         self.paused = true;
     }
@@ -326,10 +235,6 @@ impl Dispatcher {
             && self.now >= self.returned.rest_until()
     }
 
-    fn is_down(&self) -> bool {
-        matches!(self.sessions.state, Session::Down { .. })
-    }
-
     /// The next moment at which something happens by itself.
     fn next_time(&self) -> Option<Duration> {
         let up = matches!(self.sessions.state, Session::Up { .. });
@@ -351,14 +256,6 @@ impl Dispatcher {
         }
         // A time that has passed waits for something else: for room in the window, or a word of the adapter.
         times.into_iter().flatten().filter(|at| *at > self.now).min()
-    }
-
-    /// Whether memory holds the row as one that is not settled.
-    fn is_tracked(&self, id: i64) -> bool {
-        self.flight.contains(id)
-            || self.resend.contains_key(&id)
-            || self.suspects.contains(id)
-            || self.waiting.contains(id)
     }
 
     fn park(&mut self, item: &Item, reason: String) {

@@ -172,15 +172,6 @@ impl Dispatcher {
         }
     }
 
-    /// Drops what was read ahead, since the table now knows more about its lanes than memory does.
-    pub(super) fn read_again_from_table(&mut self) {
-        if let Some(first) = self.fresh.front() {
-            self.cursor = first.id - 1;
-            self.at_end = false;
-            self.fresh.clear();
-        }
-    }
-
     /// The lane whose probe this was is emptied from now on. Not looked up by the row's key and topic: anybody may have
     /// edited them since it was marked, or have put the row into a lane of others.
     pub(super) fn lane_goes_on(&mut self, item: &Item) {

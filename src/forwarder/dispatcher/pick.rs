@@ -314,34 +314,4 @@ impl Dispatcher {
         let rows = bounds.read_rows - self.fresh.len();
         Some(Pick::Read(Query::Fresh { after: self.cursor, rows, bytes, lanes: self.lanes.dormant.any }))
     }
-
-    pub(super) fn found_again(&mut self, rows: Vec<Row>, asked: usize) {
-        let full = rows.len() >= asked;
-        let mut new = false;
-        for row in rows {
-            self.waiting.searched_to(row.id);
-            if !self.is_tracked(row.id) {
-                let due = self.now + self.rules.believable(row.wait);
-                new = true;
-                self.waiting.insert(row, due);
-            }
-        }
-        if !full {
-            self.waiting.searched();
-        }
-        if !new {
-            // Nothing but what is known already: no hurry to look at the rest.
-            self.waiting.look_not_before(self.now + self.rules.poll_interval);
-        }
-    }
-
-    pub(super) fn found_in_lane(&mut self, lane: &Lane, rows: Vec<Row>) {
-        let Some(read_to) = rows.last().map(|row| row.id) else {
-            // Nothing left that is not in flight: the lane is empty.
-            self.lanes.remove(lane);
-            return;
-        };
-        let rows = rows.into_iter().filter(|row| !self.is_tracked(row.id)).collect();
-        self.lanes.fill(lane, rows, read_to);
-    }
 }
