@@ -2,7 +2,7 @@
 //!
 //! The thread around it asks [`Dispatcher::next`] what to do, does it, and reports what came of it; what adapter and
 //! application say comes in between. Time is an argument, as a duration since the start. Everything it keeps is
-//! bounded by [`Bounds`], whatever stands in the table.
+//! bounded by [`Bounds`](rules::Bounds), whatever stands in the table.
 //!
 //! A row's way, without the detours:
 //!
