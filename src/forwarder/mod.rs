@@ -4,16 +4,21 @@
 //! folder carries out what it says.
 
 mod boot;
+mod deliveries;
 mod dispatcher;
 mod expiry;
 mod flushes;
 mod health;
 mod lock;
+mod outage;
+mod parts;
 mod run;
+mod settling;
 mod shared;
 mod thread;
+mod watch;
 
 pub(crate) use crate::broker::mailbox::{Command, Event, Flush, Mailbox, Outcome, Ticket};
-pub(crate) use run::{OnFailed, Parts};
+pub(crate) use parts::{OnFailed, Parts};
 pub(crate) use shared::Shared;
 pub(crate) use thread::start;

@@ -1,85 +1,42 @@
 //! Carries out what the dispatcher says, for as long as this forwarder is the active one.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::RecvTimeoutError;
 
-use super::boot::Boot;
+use super::deliveries::Deliveries;
 use super::dispatcher::{Action, Dice, Dispatcher, Ending, Rules, Session};
-use super::expiry;
 use super::flushes::Flushes;
 use super::health::{Health, Work};
-use super::shared::{Progress, Shared};
-use super::{Command, Event, Outcome, Ticket};
+use super::outage::{self, Outage};
+use super::settling::Settling;
+use super::shared::Progress;
+use super::watch::Watch;
+use super::{Command, Event, Parts, Ticket};
 use crate::Error;
-use crate::broker::{Broker, Delivery, Down, Link, Receipt, Refusal, Verdict};
-use crate::disk::{Disk, Part};
+use crate::broker::{Down, Link};
 use crate::error::chain;
-use crate::gate::{Gate, Who};
-use crate::settings::Settings;
-use crate::status::{ClosedTopic, FailedMessage, LinkState, Role};
-use crate::store::{Batch, Content, DAMAGED, Fate, Purge, Query, Settlement, Store, now_ms};
+use crate::status::{ClosedTopic, Role};
+use crate::store::{Batch, Query};
 
 /// Deliveries that are handed to the adapter together.
 const HAND_OVER: usize = 64;
-/// How long the forwarder waits for the write lock at a time, before it goes on listening.
-const PATIENCE: Duration = Duration::from_millis(50);
-/// How often at most the length of the log and the space on the disk are looked at.
-const TEND_EVERY: Duration = Duration::from_secs(1);
 /// How often an adapter is asked again that did not take everything.
 const LEFT_OVER: Duration = Duration::from_millis(20);
-
-/// Called for each message that was parked as FAILED, on the forwarder's thread.
-pub(crate) type OnFailed = Box<dyn Fn(&FailedMessage) + Send>;
-
-/// What the thread works with, whether it is active or stands by.
-pub(crate) struct Parts {
-    pub broker: Box<dyn Broker>,
-    pub store: Store,
-    pub disk: Arc<Disk>,
-    pub settings: Settings,
-    pub shared: Arc<Shared>,
-    pub woken: Receiver<()>,
-    pub gate: Arc<Gate>,
-    pub on_failed: Option<OnFailed>,
-}
-
-/// The time without a session.
-struct Outage {
-    /// What was last heard of it.
-    why: String,
-    since: Instant,
-    /// What the log was told of it, since a session last stood.
-    told: Option<Ending>,
-}
 
 pub(crate) struct Run<'p> {
     parts: &'p mut Parts,
     dispatcher: Dispatcher,
     begun: Instant,
-    boot: Boot,
     events: Vec<Event>,
-    /// Messages of rows that were read ahead.
-    contents: BTreeMap<i64, Content>,
-    /// Deliveries not yet taken by the adapter.
-    queue: VecDeque<Delivery>,
+    deliveries: Deliveries,
     /// Callers that wait until everything up to a row is settled.
     flushes: Flushes,
-    next_poll: Instant,
-    next_tending: Instant,
+    watch: Watch,
     outage: Outage,
-    sent: u64,
-    /// Messages that were parked as damaged.
-    damaged: u64,
+    settling: Settling,
     health: Health,
-    /// Reading failed this often in a row.
-    read_failures: u32,
-    /// Somebody deleted the `-wal`, and what it held stands in the database: this connection cannot be used any more,
-    /// nor can those of the application.
-    log_is_saved: bool,
 }
 
 impl<'p> Run<'p> {
@@ -100,19 +57,13 @@ impl<'p> Run<'p> {
         Ok(Run {
             dispatcher,
             begun: now,
-            boot: Boot::present(),
             events: Vec::new(),
-            contents: BTreeMap::new(),
-            queue: VecDeque::new(),
+            deliveries: Deliveries::new(parts.settings.max_payload, parts.shared.mailbox.clone()),
             flushes: Flushes::default(),
-            next_poll: now,
-            next_tending: now + TEND_EVERY,
-            outage: Outage { why: "not connected yet".to_owned(), since: now, told: None },
-            sent: 0,
-            damaged: 0,
+            watch: Watch::new(now),
+            outage: Outage::new(now),
+            settling: Settling::new(),
             health: Health::new(parts.disk.clone()),
-            read_failures: 0,
-            log_is_saved: false,
             parts,
         })
     }
@@ -120,13 +71,13 @@ impl<'p> Run<'p> {
     /// Until it is told to stop, or can go on no more. `flushes`: callers that wait already.
     pub fn run(mut self, flushes: Flushes) {
         self.flushes = flushes;
-        self.park_misplaced();
+        self.settling.park_misplaced(self.parts, &mut self.health);
         let mut sending = 0;
         loop {
             if sending == 0 {
                 self.receive();
-                self.look_for_commits();
-                if self.log_is_saved {
+                self.watch.look(self.parts, &mut self.health, &mut self.dispatcher);
+                if self.watch.log_is_saved() {
                     self.parts.broker.disconnect(Instant::now());
                     break;
                 }
@@ -146,11 +97,10 @@ impl<'p> Run<'p> {
                     match action {
                         Action::Connect(session) => self.connect(session),
                         Action::Disconnect(until) => {
-                            // What the adapter did not take is not for the next session: it is read again.
-                            self.queue.clear();
+                            self.deliveries.drop_left_over();
                             self.parts.broker.disconnect(self.begun + until);
                             if matches!(self.dispatcher.session(), Session::Down { .. }) {
-                                self.lost(Ending::Unreachable, "nothing was answered in time".to_owned());
+                                self.outage.lost(Ending::Unreachable, "nothing was answered in time".to_owned());
                             }
                         }
                         Action::Read(query) => self.read(&query),
@@ -163,30 +113,11 @@ impl<'p> Run<'p> {
                 }
             }
         }
-        if !self.log_is_saved && self.health.look_at_files() == Some(Part::Log) {
-            self.save_log();
-        }
+        self.watch.end(&self.parts.store, &mut self.health);
         if !self.dispatcher.is_settled() {
             log::warn!("not all acknowledgements could be written down: the next start sends those messages again");
         }
         self.publish(Role::Stopped);
-    }
-
-    /// Rows that would never be met, since their ids are none that the table gives.
-    fn park_misplaced(&mut self) {
-        let store = &mut self.parts.store;
-        let parked = store.misplaced().and_then(|ids| {
-            let reason = "damaged: its id is below 1, which the table gives to no row";
-            let park = |id| Settlement { id, fate: Fate::Failed { reason: reason.to_owned() } };
-            let settlements = ids.into_iter().map(park).collect();
-            store.settle(&Batch { settlements, ..Batch::default() }, now_ms(), None)
-        });
-        match parked {
-            Ok(settled) => settled.failed.into_iter().for_each(|id| self.tell_failed(id)),
-            Err(error) => {
-                self.health.trouble(Work::Write, &error);
-            }
-        }
     }
 
     /// Passes on what adapter and application said.
@@ -202,7 +133,7 @@ impl<'p> Run<'p> {
                 Event::Settled(ticket, outcome) => self.dispatcher.settled(ticket, outcome),
                 Event::Up(session, limits) => {
                     log::info!("session {session} is up");
-                    self.outage.told = None;
+                    self.outage.over();
                     self.dispatcher.up(session, limits);
                 }
                 Event::Alive(session) => self.dispatcher.alive(session),
@@ -241,229 +172,54 @@ impl<'p> Run<'p> {
 
     fn down(&mut self, session: u64, why: Down) {
         let current = self.dispatcher.is_current(session);
-        let (ending, why) = match why {
-            Down::Unreachable(cause) => (Ending::Unreachable, chain(&*cause)),
-            Down::Refused(cause) => (Ending::Refused, chain(&*cause)),
-            Down::Recycled => (Ending::Recycled, "the adapter wanted a fresh session".to_owned()),
-        };
+        let (ending, why) = outage::in_words(why);
         if current {
-            // Told to end, by a pause or a shutdown: what the adapter says of it is no trouble.
-            let asked_for = matches!(self.dispatcher.session(), Session::Closing { .. });
-            match ending {
-                Ending::Recycled => log::debug!("session {session} ended: {why}"),
-                _ if asked_for => log::debug!("session {session} ended as it was told to"),
-                _ => self.lost(ending, why),
-            }
+            self.outage.session_ended(session, self.dispatcher.session(), ending, why);
         }
         self.dispatcher.down(session, ending);
         if current {
-            // What the adapter did not take belongs to the session that is over.
-            self.queue.clear();
+            self.deliveries.drop_left_over();
         }
-    }
-
-    /// A session ended, or could not be had. Said when an outage begins, changes its kind, or is refused
-    /// for another reason, not at each new try.
-    fn lost(&mut self, ending: Ending, why: String) {
-        // dates and ports change from try to try, and are no new reason
-        let words = |why: &str| why.chars().filter(|c| !c.is_ascii_digit()).collect::<String>();
-        let new_reason = ending == Ending::Refused && words(&why) != words(&self.outage.why);
-        if self.outage.told == Some(ending) && !new_reason {
-            log::debug!("still no session: {why}");
-        } else {
-            log::warn!("no session with the broker: {why}; messages are kept");
-        }
-        if self.outage.told.is_none() {
-            self.outage.since = Instant::now();
-        }
-        self.outage.told = Some(ending);
-        self.outage.why = why;
-    }
-
-    /// Notices what other connections committed, by `PRAGMA data_version`; and within the process by a word.
-    fn look_for_commits(&mut self) {
-        let told = self.parts.shared.mailbox.take_committed();
-        let now = Instant::now();
-        if !told && now < self.next_poll {
-            return;
-        }
-        self.next_poll = now + self.parts.settings.poll_interval;
-        match self.parts.store.changed() {
-            Ok(moved) => {
-                self.health.went_well(Work::Look);
-                if told || moved {
-                    self.dispatcher.committed();
-                }
-            }
-            Err(error) => drop(self.health.trouble(Work::Look, &error)),
-        }
-        let lost = self.health.look_at_files();
-        if now >= self.next_tending {
-            self.next_tending = now + TEND_EVERY;
-            match lost {
-                None => self.health.tend(&self.parts.store, self.dispatcher.is_idle()),
-                Some(Part::Log) => self.log_is_saved = self.save_log(),
-                Some(Part::Database | Part::SharedMemory) => {}
-            }
-        }
-    }
-
-    /// The log was deleted: what is committed and stands in no other file is moved into the database, as long as this
-    /// process has the log open. Whoever opens the database next begins another log, of which this connection would
-    /// know nothing: it is not used any more then. Whether that is done.
-    fn save_log(&self) -> bool {
-        let saved = self.parts.store.empty_log();
-        match &saved {
-            Ok(()) => log::warn!("the log was deleted: all that was committed has been moved into the database"),
-            Err(error) => {
-                log::error!("the log was deleted, and cannot be moved into the database yet: {}", chain(error))
-            }
-        }
-        saved.is_ok()
     }
 
     fn read(&mut self, query: &Query) {
-        let done = match query {
-            Query::Fresh { after, rows, bytes, lanes } => self.read_fresh(query, (*after, *rows, *bytes, *lanes)),
-            Query::Again { after, rows } => {
-                self.parts.store.again(*after, *rows).map(|rows| self.dispatcher.found(query, rows, 0))
-            }
-            Query::Lane { lane, after, rows } => {
-                self.parts.store.lane(lane, *after, *rows).map(|rows| self.dispatcher.found(query, rows, 0))
-            }
-            Query::Lanes { after, rows } => {
-                let lanes = self.parts.store.lanes(after.as_ref(), *rows);
-                lanes.map(|lanes| self.dispatcher.lanes_found(query, lanes))
-            }
-        };
-        match done {
+        match self.deliveries.read(&mut self.parts.store, &mut self.dispatcher, query) {
             Ok(()) => {
-                self.read_failures = 0;
                 self.health.went_well(Work::Read);
                 self.health.note_damage(self.parts.store.damage().as_ref());
             }
             Err(error) => {
                 self.health.trouble(Work::Read, &error);
-                self.read_failures = self.read_failures.saturating_add(1);
-                self.wait(Some(Instant::now() + Duration::from_millis(50 << self.read_failures.min(6))));
+                self.wait(Some(Instant::now() + self.deliveries.rest()));
             }
         }
     }
 
-    fn read_fresh(
-        &mut self,
-        query: &Query,
-        (after, rows, bytes, lanes): (i64, usize, usize, bool),
-    ) -> Result<(), Error> {
-        let newest = self.parts.store.newest()?;
-        let found = self.parts.store.fresh(after, rows, bytes, lanes, self.parts.settings.max_payload)?;
-        let mut rows = Vec::with_capacity(found.len());
-        for (row, content) in found {
-            self.contents.insert(row.id, content);
-            rows.push(row);
-        }
-        self.dispatcher.found(query, rows, newest);
-        // Rows that were passed over without being sent leave their messages behind.
-        self.contents = self.contents.split_off(&self.dispatcher.first_fresh());
-        Ok(())
-    }
-
-    /// Makes a delivery of the row, or settles it where there is nothing to deliver.
     fn prepare(&mut self, ticket: Ticket, possible_duplicate: bool) {
-        let content = match self.contents.remove(&ticket.row) {
-            Some(content) => Ok(Some(content)),
-            None => self.parts.store.content(ticket.row, self.parts.settings.max_payload),
-        };
-        match content {
-            Ok(Some(Content::Message { id, mut message, created_at })) => {
-                // Now and not when it was read, which may have been long before.
-                if let Some(expiry) = &mut message.expiry {
-                    match expiry::left(*expiry, created_at, now_ms()) {
-                        Ok(left) => *expiry = left,
-                        Err(reason) if possible_duplicate => {
-                            return self.park(ticket, format!("{reason}; it may have been delivered before"));
-                        }
-                        Err(reason) => return self.park(ticket, reason),
-                    }
-                }
-                let receipt = Receipt::new(ticket, self.parts.shared.mailbox.clone());
-                self.queue.push_back(Delivery::new(id, possible_duplicate, *message, receipt));
-            }
-            Ok(Some(Content::Spoiled(reason))) => self.park(ticket, reason),
-            Ok(None) => self.dispatcher.vanished(ticket),
-            Err(error) => {
-                self.health.trouble(Work::Read, &error);
-                self.dispatcher.settled(ticket, Outcome::NotDelivered);
-            }
+        let (store, dispatcher) = (&mut self.parts.store, &mut self.dispatcher);
+        if let Err(error) = self.deliveries.prepare(store, dispatcher, ticket, possible_duplicate) {
+            self.health.trouble(Work::Read, &error);
         }
-    }
-
-    fn park(&mut self, ticket: Ticket, reason: String) {
-        self.dispatcher.settled(ticket, Outcome::Withheld(Refusal::new(Verdict::Never, reason)));
     }
 
     fn hand_over(&mut self) {
-        if !self.queue.is_empty() {
-            self.parts.broker.send(&mut self.queue);
-        }
+        self.deliveries.hand_over(&mut *self.parts.broker);
     }
 
     fn write(&mut self, batch: Batch) {
-        let (retention, upto) = (self.parts.settings.retention, self.dispatcher.position());
-        let purge = Purge { retention, upto, uptime: self.boot.uptime() };
-        let written = self.health.may_write().and_then(|()| {
-            let turn = self.parts.gate.wait(Who::Forwarder, PATIENCE);
-            let _turn = turn.map_err(|_| Error::Busy(crate::store::busy()))?;
-            if batch.synced {
-                // A sync that succeeds after one that failed says nothing of what was committed before.
-                self.parts.disk.renew_log(|| self.parts.store.empty_log())?;
-            }
-            match self.parts.store.settle(&batch, now_ms(), Some(purge)) {
-                Err(error) if self.health.trouble(Work::Write, &error) => {
-                    // What was gained is for the database, which the log may have made longer: then the log begins anew
-                    // in the space that it has.
-                    self.parts.store.checkpoint_now()?;
-                    self.parts.store.settle(&batch, now_ms(), None)
-                }
-                written => written,
-            }
-        });
-        match written {
-            Ok(settled) => {
-                self.health.went_well(Work::Write);
-                self.health.note_damage(self.parts.store.damage().as_ref());
-                let sent = |s: &&Settlement| s.fate == Fate::Sent && !settled.unwritable.contains(&s.id);
-                self.sent += batch.settlements.iter().filter(sent).count() as u64;
+        let position = self.dispatcher.position();
+        match self.settling.write(self.parts, &mut self.health, &batch, position) {
+            Ok(failed) => {
                 self.dispatcher.written(&batch);
                 if let Some(upto) = self.dispatcher.written_upto() {
                     self.parts.shared.set_settled(upto);
                 }
-                settled.failed.into_iter().for_each(|id| self.tell_failed(id));
+                self.settling.tell_failed(self.parts, &failed);
                 if !self.flushes.is_empty() {
-                    // Who waited looks at the figures next.
-                    self.publish(Role::Active);
                     self.flushed();
                 }
             }
-            Err(error) => {
-                self.health.trouble(Work::Write, &error);
-                self.dispatcher.not_written(batch, matches!(error, Error::Busy(_)));
-            }
-        }
-    }
-
-    fn tell_failed(&mut self, id: i64) {
-        match self.parts.store.failed(id) {
-            Ok(Some(row)) => {
-                let failed = FailedMessage::from(row);
-                self.damaged += u64::from(failed.reason.starts_with(DAMAGED));
-                log::warn!("message {} for topic {:?} is parked as FAILED: {}", failed.id, failed.topic, failed.reason);
-                if let Some(on_failed) = &self.parts.on_failed {
-                    on_failed(&failed);
-                }
-            }
-            Ok(None) => {}
-            Err(error) => log::warn!("row {id} is parked as FAILED, and cannot be read: {error}"),
+            Err(error) => self.dispatcher.not_written(batch, matches!(error, Error::Busy(_))),
         }
     }
 
@@ -472,7 +228,7 @@ impl<'p> Run<'p> {
         if self.flushes.is_empty() {
             return self.dispatcher.hurry(false);
         }
-        // First what they may look at when they are told.
+        // First the figures, which they may look at when they are told.
         self.publish(Role::Active);
         let (dispatcher, store) = (&self.dispatcher, &self.parts.store);
         self.flushes.tell(|target| {
@@ -484,8 +240,8 @@ impl<'p> Run<'p> {
     fn wait(&mut self, until: Option<Instant>) {
         self.flushed();
         self.publish(Role::Active);
-        let mut until = until.map_or(self.next_poll, |until| until.min(self.next_poll));
-        if !self.queue.is_empty() {
+        let mut until = until.map_or(self.watch.next(), |until| until.min(self.watch.next()));
+        if self.deliveries.are_left_over() {
             until = until.min(Instant::now() + LEFT_OVER);
         }
         match self.parts.woken.recv_deadline(until) {
@@ -498,55 +254,15 @@ impl<'p> Run<'p> {
         let dispatcher = &self.dispatcher;
         self.parts.shared.update(|view| {
             view.role = role;
-            view.link = self.link();
-            let closed = || dispatcher.closed_topics().map(|(topic, reason)| ClosedTopic::new(topic, reason));
-            if !view.closed_topics.is_empty() || closed().next().is_some() {
-                let closed: Vec<_> = closed().collect();
-                tell_closed(&view.closed_topics, &closed);
-                view.closed_topics = closed;
-            }
+            view.link = self.outage.link(dispatcher, self.begun);
+            let closed = dispatcher.closed_topics().map(|(topic, reason)| ClosedTopic::new(topic, reason));
+            view.set_closed_topics(closed.collect());
             view.storage = self.health.storage();
-            view.progress = Some(Progress {
-                cursor: dispatcher.cursor(),
-                position: dispatcher.position(),
-                taken: dispatcher.taken(),
-                in_flight: dispatcher.in_flight(),
-                unwritten: dispatcher.unwritten(),
-            });
-            view.sent = self.sent;
-            view.damaged = self.damaged;
+            view.progress = Some(Progress::of(dispatcher));
+            view.sent = self.settling.sent();
+            view.damaged = self.settling.damaged();
             view.unreadable = Some(self.parts.store.unreadable());
             view.reconnects = dispatcher.sessions().saturating_sub(1);
         });
-    }
-
-    fn link(&self) -> LinkState {
-        let why = || self.outage.why.clone();
-        match self.dispatcher.session() {
-            _ if self.dispatcher.is_paused() => LinkState::Paused,
-            Session::Up { .. } if self.dispatcher.all_topics_shut() => {
-                LinkState::Refused { why: "the broker has closed every topic that was tried".to_owned() }
-            }
-            Session::Up { .. } => LinkState::Up,
-            Session::Down { .. } | Session::Connecting { .. } if self.dispatcher.was_refused() => {
-                LinkState::Refused { why: why() }
-            }
-            Session::Down { until } if self.dispatcher.session_number() > 0 => {
-                LinkState::Offline { since: self.outage.since, next_try: self.begun + *until, why: why() }
-            }
-            Session::Down { .. } | Session::Connecting { .. } | Session::Closing { .. } => LinkState::Connecting,
-        }
-    }
-}
-
-/// Says which topics were closed since the last time, and which are open again: their messages wait, and nothing else
-/// would show in a log.
-fn tell_closed(before: &[ClosedTopic], now: &[ClosedTopic]) {
-    let is_in = |topics: &[ClosedTopic], topic: &str| topics.iter().any(|closed| closed.topic == topic);
-    for ClosedTopic { topic, reason, .. } in now.iter().filter(|closed| !is_in(before, &closed.topic)) {
-        log::warn!("the broker closed topic {topic:?} to us: {reason}; its messages wait, and it is tried again");
-    }
-    for ClosedTopic { topic, .. } in before.iter().filter(|closed| !is_in(now, &closed.topic)) {
-        log::info!("topic {topic:?} is open again");
     }
 }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::Mailbox;
+use super::dispatcher::Dispatcher;
 use crate::status::{ClosedTopic, LinkState, Role, Status, Storage};
 
 pub(crate) struct Shared {
@@ -41,6 +42,34 @@ pub(crate) struct Progress {
     pub in_flight: usize,
     /// Rows that wait or are held and do not stand so in the table yet, less those that still do and are settled.
     pub unwritten: i64,
+}
+
+impl Progress {
+    pub fn of(dispatcher: &Dispatcher) -> Self {
+        Progress {
+            cursor: dispatcher.cursor(),
+            position: dispatcher.position(),
+            taken: dispatcher.taken(),
+            in_flight: dispatcher.in_flight(),
+            unwritten: dispatcher.unwritten(),
+        }
+    }
+}
+
+impl View {
+    /// Says which topics were closed since the last time, and which are open again: their messages wait, and nothing
+    /// else would show in a log.
+    pub fn set_closed_topics(&mut self, now: Vec<ClosedTopic>) {
+        let is_in = |topics: &[ClosedTopic], topic: &str| topics.iter().any(|closed| closed.topic == topic);
+        let before = &self.closed_topics;
+        for ClosedTopic { topic, reason, .. } in now.iter().filter(|closed| !is_in(before, &closed.topic)) {
+            log::warn!("the broker closed topic {topic:?} to us: {reason}; its messages wait, and it is tried again");
+        }
+        for ClosedTopic { topic, .. } in before.iter().filter(|closed| !is_in(&now, &closed.topic)) {
+            log::info!("topic {topic:?} is open again");
+        }
+        self.closed_topics = now;
+    }
 }
 
 impl Shared {

@@ -11,8 +11,8 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::flushes::Flushes;
 use super::lock::ForwarderLock;
-use super::run::{Parts, Run};
-use super::{Command, Event};
+use super::run::Run;
+use super::{Command, Event, Parts};
 use crate::Error;
 use crate::error::chain;
 use crate::status::{LinkState, Role, Storage};

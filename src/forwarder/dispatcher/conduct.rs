@@ -1,12 +1,53 @@
 //! How a session is begun, given up and ended, and what becomes of what was in flight.
 
+use std::time::Duration;
+
 use super::flight::Item;
 use super::session::{Ending, Session};
 use super::suspects::Judgement;
-use super::{Action, Dispatcher, POLITE};
+use super::{Action, Dispatcher};
+use crate::broker::Limits;
 use crate::settings::Ordering;
 
+/// How long a polite end of a session may take when it is not the end of everything.
+const POLITE: Duration = Duration::from_secs(5);
+
 impl Dispatcher {
+    /// The adapter announced that the session stands.
+    pub fn up(&mut self, session: u64, limits: Limits) {
+        if session != self.sessions.number || !matches!(self.sessions.state, Session::Connecting { .. }) {
+            return;
+        }
+        let limits = Limits { window: limits.window.max(1), bytes: limits.bytes };
+        self.sessions.state = Session::Up { since: self.now, limits };
+        self.sessions.ups += 1;
+        self.topics.session_up();
+        self.suspects.session_begun(self.now);
+        self.returned.settled();
+    }
+
+    /// The other side said something that settles nothing.
+    pub fn alive(&mut self, session: u64) {
+        if session == self.sessions.number {
+            self.suspects.heard(self.now);
+        }
+    }
+
+    /// The session ended; a word about an earlier one, or a second one, is ignored.
+    pub fn down(&mut self, session: u64, ending: Ending) {
+        if session == self.sessions.number && !matches!(self.sessions.state, Session::Down { .. }) {
+            self.end_session(ending);
+        }
+    }
+
+    /// What waits for a time to try again, closed topics and the next session, need not wait any longer.
+    pub fn try_now(&mut self) {
+        self.topics.all_due(self.now);
+        if let Session::Down { until, .. } = &mut self.sessions.state {
+            *until = (*until).min(self.now);
+        }
+    }
+
     /// Begins, gives up and ends sessions.
     pub(super) fn keep_session(&mut self) -> Option<Action> {
         let leaving = self.paused || self.stopping.is_some();
@@ -51,7 +92,7 @@ impl Dispatcher {
             item.sent_before = true;
             self.topics.probe_over(&item.row.topic, item.row.id);
             if !self.suspects.contains(item.row.id) {
-                self.release(&item.row);
+                self.busy.release(&item.row);
                 self.resend.insert(item.row.id, item);
             }
         }
@@ -66,24 +107,28 @@ impl Dispatcher {
             Judgement::Nothing => {}
             Judgement::Suspect(id) => {
                 if let Some(item) = self.resend.remove(&id) {
-                    self.occupy(&item.row);
+                    self.busy.occupy(&item.row);
                     self.suspects.set_aside(item);
                 }
             }
             Judgement::Guilty(id) => {
                 let reason = "the broker ended the session each of the four times that this message was sent alone";
                 if let Some(item) = self.suspects.forget(self.now, id) {
-                    self.release(&item.row);
+                    self.busy.release(&item.row);
                     self.park(&item, reason.to_owned());
                     self.lane_goes_on(&item);
                 }
             }
             Judgement::Cleared(items) => {
                 for item in items {
-                    self.release(&item.row);
+                    self.busy.release(&item.row);
                     self.resend.insert(item.row.id, item);
                 }
             }
         }
+    }
+
+    pub(super) fn is_down(&self) -> bool {
+        matches!(self.sessions.state, Session::Down { .. })
     }
 }

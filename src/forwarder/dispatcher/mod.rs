@@ -2,7 +2,7 @@
 //!
 //! The thread around it asks [`Dispatcher::next`] what to do, does it, and reports what came of it; what adapter and
 //! application say comes in between. Time is an argument, as a duration since the start. Everything it keeps is
-//! bounded by [`Bounds`], whatever stands in the table.
+//! bounded by [`Bounds`](rules::Bounds), whatever stands in the table.
 //!
 //! A row's way, without the detours:
 //!
@@ -13,9 +13,11 @@
 //!                    └───────────────┴──► its lane is closed: held, in the table
 //! ```
 
+mod busy;
 mod conduct;
 mod dice;
 mod flight;
+mod found;
 mod lanes;
 mod ledger;
 mod outcome;
@@ -30,14 +32,16 @@ mod suspects;
 mod tests;
 mod topics;
 mod view;
+mod waiting;
+mod writing;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use busy::BusyKeys;
 pub(crate) use dice::Dice;
 use flight::{Flight, Item};
-use lanes::{Lanes, Phase};
+use lanes::Lanes;
 use ledger::Ledger;
 use pick::Pick;
 use returned::Returned;
@@ -46,11 +50,12 @@ use session::Sessions;
 pub(crate) use session::{Ending, Session};
 use suspects::Suspects;
 use topics::Topics;
+use waiting::Waiting;
+use writing::Written;
 
-use crate::broker::Limits;
 use crate::forwarder::Ticket;
 use crate::settings::Ordering;
-use crate::store::{Batch, Fate, Lane, Query, Row};
+use crate::store::{Batch, Fate, Query, Row};
 
 /// What the thread is to do next.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -84,34 +89,25 @@ pub(crate) struct Dispatcher {
     suspects: Suspects,
     flight: Flight,
     ledger: Ledger,
+    written: Written,
 
     /// New rows, read in the order of their ids up to `cursor` and not yet sent.
     fresh: VecDeque<Row>,
     cursor: i64,
+    /// The highest id that was read, in whatever way.
+    seen: i64,
     /// Whether there was nothing behind `cursor` when it was last looked.
     at_end: bool,
     /// Was in flight when a session ended, or came back undelivered: goes first, in the order of the ids.
     resend: BTreeMap<i64, Item>,
-    /// Rows without a lane that wait for their next attempt, and until when.
-    waiting: BTreeMap<i64, (Row, Duration)>,
-    timers: BTreeSet<(Duration, i64)>,
-    again: Again,
+    /// Rows without a lane that wait for their next attempt.
+    waiting: Waiting,
 
-    /// Rows up to here are durable, whoever committed them; none before the first barrier.
-    durable: Option<i64>,
-    /// The highest id that was read.
-    seen: i64,
-    /// A barrier is being written that will make rows up to there durable.
-    barrier: Option<i64>,
-    /// The position that is stored.
-    stored: i64,
-    /// Settlements written since the last synced commit.
-    unsynced: i64,
     /// Up to which row there may be rows in the table that were sent before, and how many sendings from the stream may
     /// still be such repetitions.
     start: (i64, usize),
     /// Keys with an unsettled message in flight, for [`Ordering::Strict`].
-    busy: BTreeMap<Arc<str>, usize>,
+    busy: BusyKeys,
     /// Deliveries that came back while the session stands.
     returned: Returned,
 
@@ -131,24 +127,6 @@ struct Stopping {
     until: Duration,
 }
 
-/// Where the search for rows that wait by themselves stands.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-struct Again {
-    /// Whether there may be some that are not known.
-    look: bool,
-    /// Whether something changed since the present round began.
-    changed: bool,
-    after: i64,
-    look_at: Duration,
-}
-
-/// Rows read at one look for waiting ones.
-const AGAIN_ROWS: usize = 64;
-/// Every id is behind it: a row that somebody gave a negative one is parked, and can then be retried.
-const BEFORE_ALL: i64 = i64::MIN;
-/// How long a polite end of a session may take when it is not the end of everything.
-const POLITE: Duration = Duration::from_secs(5);
-
 impl Dispatcher {
     /// Begins behind `position`, with `newest` the newest row there is.
     pub fn new(rules: Rules, dice: Dice, position: i64, newest: i64) -> Self {
@@ -158,6 +136,7 @@ impl Dispatcher {
         let unsynced = usize::try_from(rules.bounds.position).unwrap_or(usize::MAX);
         let repeated = rules.window + rules.bounds.settlements + rules.bounds.suspects + unsynced + passed_over;
         Dispatcher {
+            busy: BusyKeys::new(rules.ordering),
             rules,
             dice,
             now: Duration::ZERO,
@@ -167,20 +146,14 @@ impl Dispatcher {
             suspects: Suspects::default(),
             flight: Flight::default(),
             ledger: Ledger::default(),
+            written: Written::new(position),
             fresh: VecDeque::new(),
             cursor: position,
+            seen: position,
             at_end: false,
             resend: BTreeMap::new(),
-            waiting: BTreeMap::new(),
-            timers: BTreeSet::new(),
-            again: Again { look: true, changed: false, after: BEFORE_ALL, look_at: Duration::ZERO },
-            durable: None,
-            seen: position,
-            barrier: None,
-            stored: position,
-            unsynced: 0,
+            waiting: Waiting::new(),
             start: (newest, repeated),
-            busy: BTreeMap::new(),
             returned: Returned::default(),
             paused: false,
             hurry: false,
@@ -216,10 +189,9 @@ impl Dispatcher {
             match self.pick() {
                 Pick::Send(ticket, possible_duplicate) => return Action::Send { ticket, possible_duplicate },
                 Pick::Read(query) => return Action::Read(query),
-                Pick::Write { barrier } if self.ledger.may_write(self.now) => {
-                    return Action::Write(self.batch(barrier));
-                }
-                Pick::Write { .. } | Pick::Nothing => {}
+                Pick::Write if self.ledger.may_write(self.now) => return Action::Write(self.batch()),
+                Pick::Barrier if self.ledger.may_write(self.now) => return Action::Write(self.barrier()),
+                Pick::Write | Pick::Barrier | Pick::Nothing => {}
             }
             // What was picked over may have filled the ledger.
             if let Some(batch) = self.write_due() {
@@ -232,117 +204,7 @@ impl Dispatcher {
     /// Something was committed, by anybody.
     pub fn committed(&mut self) {
         self.at_end = false;
-        self.again.look = true;
-        self.again.changed = true;
-    }
-
-    /// Rows for a query of `Fresh`, `Again` or `Lane`; none where there are no more. `newest` is the newest row that
-    /// there was before they were read.
-    pub fn found(&mut self, query: &Query, rows: Vec<Row>, newest: i64) {
-        let second_time = self.cursor < self.seen;
-        if let Some(last) = rows.last() {
-            self.seen = self.seen.max(last.id);
-        }
-        match query {
-            Query::Fresh { .. } => {
-                self.at_end = rows.is_empty();
-                if self.at_end {
-                    self.cursor = self.cursor.max(newest);
-                }
-                for row in rows {
-                    self.cursor = row.id;
-                    if !second_time || !self.is_tracked(row.id) {
-                        self.fresh.push_back(row);
-                    }
-                }
-            }
-            Query::Again { rows: asked, .. } => self.found_again(rows, *asked),
-            Query::Lane { lane, .. } => self.found_in_lane(lane, rows),
-            Query::Lanes { .. } => {}
-        }
-    }
-
-    /// Lanes for a query of `Lanes`, each with its first row.
-    pub fn lanes_found(&mut self, query: &Query, lanes: Vec<(Lane, Row)>) {
-        let Query::Lanes { rows: asked, .. } = query else { return };
-        let full = lanes.len() >= *asked;
-        for (lane, head) in lanes {
-            self.seen = self.seen.max(head.id);
-            self.lanes.dormant.after = Some(lane.clone());
-            if self.lanes.get(&lane).is_some() {
-                continue;
-            }
-            let shut = self.topics.door(&head.topic) == topics::Door::Shut;
-            if shut || self.lanes.len() >= self.rules.bounds.lanes {
-                self.lanes.dormant.left = true;
-            } else {
-                self.lanes.set(&lane, Phase::Waiting(self.now + self.rules.believable(head.wait)));
-            }
-        }
-        if !full {
-            let dormant = &mut self.lanes.dormant;
-            dormant.any = std::mem::take(&mut dormant.left);
-            dormant.after = None;
-            dormant.look_at = self.now + POLITE;
-            // What is held by no lane that can be read was released on the way.
-            self.again.look = true;
-            self.again.changed = true;
-        }
-    }
-
-    /// The batch is committed.
-    pub fn written(&mut self, batch: &Batch) {
-        self.ledger.written();
-        if let Some(position) = batch.position {
-            self.stored = position;
-        }
-        self.unsynced += batch.settlements.len() as i64;
-        if batch.synced {
-            self.unsynced = 0;
-            self.durable = self.barrier.take().or(self.durable);
-        }
-    }
-
-    /// The batch is not committed, as far as anybody knows.
-    /// `busy`: only because others write.
-    pub fn not_written(&mut self, batch: Batch, busy: bool) {
-        self.barrier = None;
-        self.ledger.put_back(self.now, batch, busy || self.stopping.is_some());
-    }
-
-    /// The adapter announced that the session stands.
-    pub fn up(&mut self, session: u64, limits: Limits) {
-        if session != self.sessions.number || !matches!(self.sessions.state, Session::Connecting { .. }) {
-            return;
-        }
-        let limits = Limits { window: limits.window.max(1), bytes: limits.bytes };
-        self.sessions.state = Session::Up { since: self.now, limits };
-        self.sessions.ups += 1;
-        self.topics.session_up();
-        self.suspects.session_begun(self.now);
-        self.returned.settled();
-    }
-
-    /// The other side said something that settles nothing.
-    pub fn alive(&mut self, session: u64) {
-        if session == self.sessions.number {
-            self.suspects.heard(self.now);
-        }
-    }
-
-    /// The session ended; a word about an earlier one, or a second one, is ignored.
-    pub fn down(&mut self, session: u64, ending: Ending) {
-        if session == self.sessions.number && !matches!(self.sessions.state, Session::Down { .. }) {
-            self.end_session(ending);
-        }
-    }
-
-    /// What waits for a time to try again, closed topics and the next session, need not wait any longer.
-    pub fn try_now(&mut self) {
-        self.topics.all_due(self.now);
-        if let Session::Down { until, .. } = &mut self.sessions.state {
-            *until = (*until).min(self.now);
-        }
+        self.waiting.look_anew();
     }
 
     pub fn pause(&mut self) {
@@ -365,71 +227,12 @@ impl Dispatcher {
         self.ledger.may_write_now(self.now);
     }
 
-    /// Where the table alone can tell whether anything up to `target` is pending: every row up to the position that
-    /// this answers is settled, waiting or held, and stands so in the table. None while memory knows better.
-    pub fn settled_to(&self, target: i64) -> Option<i64> {
-        let position = self.position();
-        (self.ledger.is_empty() && position >= target.min(self.cursor)).then_some(position)
-    }
-
     fn may_send(&self) -> bool {
         matches!(self.sessions.state, Session::Up { .. })
             && !self.paused
             && self.stopping.is_none()
             && self.ledger.len() < self.rules.bounds.settlements
             && self.now >= self.returned.rest_until()
-    }
-
-    /// What has to be written now, if anything.
-    fn write_due(&mut self) -> Option<Batch> {
-        if !self.ledger.may_write(self.now) {
-            return None;
-        }
-        if self.stopping.is_some() && self.is_down() && !self.is_settled() {
-            let mut batch = self.batch(false);
-            batch.position = Some(self.position());
-            return Some(batch);
-        }
-        let full = self.ledger.len() >= self.rules.bounds.settlements;
-        let due = self.ledger.due(self.rules.settle_after).is_some_and(|due| self.now >= due);
-        let awaited = self.hurry && self.flight.open() == 0 && !self.ledger.is_empty();
-        (full || due || awaited).then(|| self.batch(false))
-    }
-
-    fn is_down(&self) -> bool {
-        matches!(self.sessions.state, Session::Down { .. })
-    }
-
-    /// Whether the table knows everything that is known here.
-    pub fn is_settled(&self) -> bool {
-        self.ledger.is_empty() && self.position() <= self.stored
-    }
-
-    fn batch(&mut self, barrier: bool) -> Batch {
-        let position = self.position();
-        let mut batch = self.ledger.take();
-        // Synced now and then, for a power cut brings back what was settled since.
-        let unsynced = self.unsynced + batch.settlements.len() as i64;
-        batch.synced = barrier || unsynced >= self.rules.bounds.position;
-        batch.position = (position - self.stored >= self.rules.bounds.position).then_some(position);
-        if batch.synced {
-            self.barrier = Some(self.seen);
-        }
-        batch
-    }
-
-    /// Every row up to here is settled, waiting or held once the ledger is written.
-    pub fn position(&self) -> i64 {
-        let fresh = |item: &&Item| item.fresh;
-        let id = |item: &Item| item.row.id;
-        let first = [
-            self.fresh.front().map(|row| row.id),
-            self.flight.items().filter(fresh).map(id).min(),
-            self.resend.values().find(fresh).map(id),
-            self.suspects.items().filter(fresh).map(id).min(),
-        ];
-        // The cursor may stand before what is in flight: what was read ahead is sometimes read again.
-        first.into_iter().flatten().map(|first| first - 1).fold(self.cursor, i64::min).max(self.stored)
     }
 
     /// The next moment at which something happens by itself.
@@ -444,40 +247,15 @@ impl Dispatcher {
             times.push(self.flight.deadline());
             times.push(self.topics.next_due());
             times.push(self.lanes.next_due().map(|(at, _)| at));
-            times.push(self.timers.first().map(|(at, _)| *at));
+            times.push(self.waiting.next_due());
             times.push(self.suspects.due().filter(|_| self.flight.open() == 0 || self.suspects.len() > 0));
             times.push(self.lanes.dormant.any.then_some(self.lanes.dormant.look_at));
-            times.push(self.again.look.then_some(self.again.look_at));
+            times.push(self.waiting.next_look());
             times.push(Some(self.returned.rest_until()));
             times.push((self.ledger.not_before() > self.now).then_some(self.ledger.not_before()));
         }
         // A time that has passed waits for something else: for room in the window, or a word of the adapter.
         times.into_iter().flatten().filter(|at| *at > self.now).min()
-    }
-
-    /// Whether memory holds the row as one that is not settled.
-    fn is_tracked(&self, id: i64) -> bool {
-        self.flight.contains(id)
-            || self.resend.contains_key(&id)
-            || self.suspects.contains(id)
-            || self.waiting.contains_key(&id)
-    }
-
-    fn occupy(&mut self, row: &Row) {
-        if let (Ordering::Strict, Some(key)) = (self.rules.ordering, &row.key) {
-            *self.busy.entry(key.clone()).or_default() += 1;
-        }
-    }
-
-    fn release(&mut self, row: &Row) {
-        if let (Ordering::Strict, Some(key)) = (self.rules.ordering, &row.key) {
-            if let Some(count) = self.busy.get_mut(key) {
-                *count -= 1;
-                if *count == 0 {
-                    self.busy.remove(key);
-                }
-            }
-        }
     }
 
     fn park(&mut self, item: &Item, reason: String) {

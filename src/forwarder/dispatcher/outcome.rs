@@ -53,7 +53,7 @@ impl Dispatcher {
     /// The message in flight is settled one way or the other: nothing waits for it any more.
     fn let_go(&mut self, item: &Item) {
         self.suspects.forget(self.now, item.row.id);
-        self.release(&item.row);
+        self.busy.release(&item.row);
     }
 
     fn sent(&mut self, item: Item) {
@@ -71,15 +71,13 @@ impl Dispatcher {
         let aside = self.suspects.forget(self.now, id);
         let fresh = match (&in_flight, &aside, &resend) {
             (Some(item), ..) | (_, Some(item), _) => {
-                self.release(&item.row);
+                self.busy.release(&item.row);
                 item.fresh
             }
             (.., Some(item)) => item.fresh,
             _ => false,
         };
-        if let Some((_, due)) = self.waiting.remove(&id) {
-            self.timers.remove(&(due, id));
-        }
+        self.waiting.remove(id);
         self.ledger.push(self.now, id, Fate::Sent, !fresh);
         if let Some(item) = in_flight.or(resend).or(aside) {
             self.open_topic(&item.row.topic);
@@ -94,7 +92,7 @@ impl Dispatcher {
             self.suspects.put_off(self.now);
         } else {
             item.sent_before = true;
-            self.release(&item.row);
+            self.busy.release(&item.row);
             self.resend.insert(item.row.id, item);
         }
     }
@@ -138,11 +136,9 @@ impl Dispatcher {
         if let Some(lane) = lane {
             self.close_lane(&lane, row.id, Phase::Waiting(due));
         } else if self.waiting.len() < self.rules.bounds.waiting {
-            self.timers.insert((due, row.id));
-            self.waiting.insert(row.id, (row, due));
+            self.waiting.insert(row, due);
         } else {
-            self.again.look = true;
-            self.again.changed = true;
+            self.waiting.look_anew();
         }
     }
 
@@ -173,15 +169,6 @@ impl Dispatcher {
                 }
                 self.lanes.set(lane, phase);
             }
-        }
-    }
-
-    /// Drops what was read ahead, since the table now knows more about its lanes than memory does.
-    pub(super) fn read_again_from_table(&mut self) {
-        if let Some(first) = self.fresh.front() {
-            self.cursor = first.id - 1;
-            self.at_end = false;
-            self.fresh.clear();
         }
     }
 

@@ -3,19 +3,24 @@
 //! In this order: a suspect's trial, which wants to be alone; what was in flight when a session ended; lanes that are
 //! being emptied; rows whose wait is over; new rows. That is nearly the order of the ids, which is commit order.
 
+use super::Dispatcher;
 use super::flight::Item;
 use super::lanes::Phase;
 use super::topics::Door;
-use super::{AGAIN_ROWS, BEFORE_ALL, Dispatcher};
 use crate::forwarder::Ticket;
-use crate::settings::Ordering;
 use crate::store::{Fate, Lane, Query, Row};
+
+/// Rows, or lanes, read at one look for those that wait.
+const AGAIN_ROWS: usize = 64;
 
 #[derive(Debug)]
 pub(crate) enum Pick {
     Send(Ticket, bool),
     Read(Query),
-    Write { barrier: bool },
+    /// What was decided, before something can be read.
+    Write,
+    /// The same, synced: the next row may not be durable yet.
+    Barrier,
     Nothing,
 }
 
@@ -72,7 +77,7 @@ impl Dispatcher {
             self.topics.probe_sent(&row.topic.clone(), row.id);
         }
         if !self.suspects.contains(row.id) {
-            self.occupy(&item.row);
+            self.busy.occupy(&item.row);
         }
         self.returned.sending_goes_on();
         Pick::Send(self.flight.push(self.now, item, self.rules.ack_timeout), possible_duplicate)
@@ -110,7 +115,7 @@ impl Dispatcher {
                     self.may_be_repeated(&item);
                     self.hold(&row, lane, fresh);
                 }
-                Admission::Barrier => return Some(Pick::Write { barrier: true }),
+                Admission::Barrier => return Some(Pick::Barrier),
                 Admission::Busy => return Some(Pick::Nothing),
             }
             if self.ledger.len() >= self.rules.bounds.settlements {
@@ -144,7 +149,7 @@ impl Dispatcher {
         };
         let Some(row) = state.rows.front().cloned() else {
             if !self.ledger.is_empty() {
-                return Some(Pick::Write { barrier: false });
+                return Some(Pick::Write);
             }
             // The rows in flight stand in the index too, so one row of a probe may need a longer look.
             let rows = self.rules.bounds.lane_rows;
@@ -167,25 +172,23 @@ impl Dispatcher {
                 self.lanes.set(lane, Phase::Blocked(row.topic.clone()));
                 None
             }
-            Admission::Barrier => Some(Pick::Write { barrier: true }),
+            Admission::Barrier => Some(Pick::Barrier),
             Admission::Busy => None,
         }
     }
 
     fn pick_waiting(&mut self) -> Option<Pick> {
-        while let Some((_, id)) = self.timers.first().copied().filter(|(at, _)| *at <= self.now) {
-            let (row, due) = self.waiting.get(&id).cloned()?;
+        while let Some(row) = self.waiting.due(self.now).cloned() {
             if !self.fits(row.size) {
                 return Some(Pick::Nothing);
             }
             let admission = self.admit(&row, None);
             match admission {
                 Admission::Busy => return None,
-                Admission::Barrier => return Some(Pick::Write { barrier: true }),
+                Admission::Barrier => return Some(Pick::Barrier),
                 Admission::Go | Admission::Hold(_) => {}
             }
-            self.timers.remove(&(due, id));
-            self.waiting.remove(&id);
+            self.waiting.remove(row.id);
             match admission {
                 Admission::Hold(lane) => self.hold(&row, lane, false),
                 _ => return Some(self.send(Item::new(row, false))),
@@ -217,7 +220,7 @@ impl Dispatcher {
                     }
                 }
                 Admission::Busy => index += 1,
-                Admission::Barrier => return Some(Pick::Write { barrier: true }),
+                Admission::Barrier => return Some(Pick::Barrier),
             }
         }
         None
@@ -237,16 +240,13 @@ impl Dispatcher {
             }
         }
         // Before the topic: marked as held, it would go before what is in flight now, after a crash.
-        if self.rules.ordering == Ordering::Strict && row.key.as_ref().is_some_and(|key| self.busy.contains_key(key)) {
+        if self.busy.contain(row) {
             return Admission::Busy;
         }
         if self.topics.door(&row.topic) == Door::Shut {
             return Admission::Hold(lane.unwrap_or_else(|| Lane::Topic(row.topic.clone())));
         }
-        match self.durable {
-            Some(durable) if row.synced || row.id <= durable => Admission::Go,
-            _ => Admission::Barrier,
-        }
+        if self.written.is_durable(row) { Admission::Go } else { Admission::Barrier }
     }
 
     /// Marks a row as one that waits in the lane.
@@ -277,16 +277,13 @@ impl Dispatcher {
     /// Rows that wait by themselves, where there may be some that memory does not know.
     fn look_for_waiting(&mut self) -> Option<Pick> {
         let rows = self.rules.bounds.waiting.saturating_sub(self.waiting.len()).min(AGAIN_ROWS);
-        if !self.again.look || self.now < self.again.look_at || rows == 0 {
+        if rows == 0 || self.waiting.next_look().is_none_or(|at| self.now < at) {
             return None;
         }
         if self.ledger.has_stale() || self.ledger.has_marks() {
-            return Some(Pick::Write { barrier: false });
+            return Some(Pick::Write);
         }
-        if self.again.after == BEFORE_ALL {
-            self.again.changed = false;
-        }
-        Some(Pick::Read(Query::Again { after: self.again.after, rows }))
+        Some(Pick::Read(self.waiting.query(rows)))
     }
 
     /// Lanes that stand in the table alone, when there is room for them.
@@ -297,7 +294,7 @@ impl Dispatcher {
             return None;
         }
         if !self.ledger.is_empty() {
-            return Some(Pick::Write { barrier: false });
+            return Some(Pick::Write);
         }
         Some(Pick::Read(Query::Lanes { after: dormant.after.clone(), rows: AGAIN_ROWS }))
     }
@@ -312,41 +309,9 @@ impl Dispatcher {
         // Read a second time, rows settled and not yet written would look new; and lanes not yet marked, open.
         let again = self.cursor < self.seen && !self.ledger.is_empty();
         if again || self.lanes.dormant.any && self.ledger.has_marks() {
-            return Some(Pick::Write { barrier: false });
+            return Some(Pick::Write);
         }
         let rows = bounds.read_rows - self.fresh.len();
         Some(Pick::Read(Query::Fresh { after: self.cursor, rows, bytes, lanes: self.lanes.dormant.any }))
-    }
-
-    pub(super) fn found_again(&mut self, rows: Vec<Row>, asked: usize) {
-        let full = rows.len() >= asked;
-        let mut new = false;
-        for row in rows {
-            self.again.after = row.id;
-            if !self.is_tracked(row.id) {
-                let due = self.now + self.rules.believable(row.wait);
-                new = true;
-                self.timers.insert((due, row.id));
-                self.waiting.insert(row.id, (row, due));
-            }
-        }
-        if !full {
-            self.again.after = BEFORE_ALL;
-            self.again.look = self.again.changed;
-        }
-        if !new {
-            // Nothing but what is known already: no hurry to look at the rest.
-            self.again.look_at = self.now + self.rules.poll_interval;
-        }
-    }
-
-    pub(super) fn found_in_lane(&mut self, lane: &Lane, rows: Vec<Row>) {
-        let Some(read_to) = rows.last().map(|row| row.id) else {
-            // Nothing left that is not in flight: the lane is empty.
-            self.lanes.remove(lane);
-            return;
-        };
-        let rows = rows.into_iter().filter(|row| !self.is_tracked(row.id)).collect();
-        self.lanes.fill(lane, rows, read_to);
     }
 }

@@ -34,11 +34,6 @@ impl Dispatcher {
         self.paused
     }
 
-    /// Up to where every row is settled, waiting or held in the table; `None` while some of it is still to be written.
-    pub fn written_upto(&self) -> Option<i64> {
-        self.ledger.is_empty().then(|| self.position())
-    }
-
     /// Whether nothing is known that could be sent or written down now.
     pub fn is_idle(&self) -> bool {
         self.at_end

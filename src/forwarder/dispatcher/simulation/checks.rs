@@ -336,7 +336,7 @@ pub(super) fn bounded(d: &Dispatcher) -> Verdicted {
         ("in flight", d.flight.open(), window),
         ("to be sent again", d.resend.len(), window + bounds.suspects),
         ("waiting", d.waiting.len(), bounds.waiting),
-        ("timers", d.timers.len(), d.waiting.len()),
+        ("timers", d.waiting.timers(), d.waiting.len()),
         ("lanes", d.lanes.len(), bounds.lanes + bounds.active_lanes),
         ("active lanes", d.lanes.active().len(), bounds.active_lanes),
         ("rows of a lane", most_in_lane, bounds.lane_rows),
