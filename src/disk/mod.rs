@@ -167,10 +167,15 @@ impl Disk {
         self.look(Instant::now()).is_ok_and(|found| self.room(&found, 1).is_err())
     }
 
-    /// Whether it may soon be full.
-    pub fn is_short(&self) -> bool {
-        let limits = self.keep_free.saturating_add(self.reserve.size());
-        free(&self.folder).is_ok_and(|free| free / 2 < limits)
+    /// Whether the log has to give its space back: the disk may soon be full, or is, and the log takes more than there
+    /// is ample room for. What it takes counts even if all of it stands in the database: only a commit would begin it
+    /// anew, and there is none while new messages are turned away.
+    pub fn log_is_in_the_way(&self) -> bool {
+        self.look(Instant::now()).is_ok_and(|found| {
+            let short = found.free / 2 < self.must_stay_free(&found).saturating_add(self.reserve.size());
+            let ample = if self.room(&found, 1).is_ok() { self.reserve.size() / 4 } else { 0 };
+            short && found.log > ample
+        })
     }
 
     /// Gives up the reserve; whether there was one.

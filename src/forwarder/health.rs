@@ -98,13 +98,14 @@ impl Health {
     }
 
     /// Moves the log into the database, sees how much is free, and makes a reserve that was given up again: once there
-    /// is ample space, or `idle`, when all that could be sent is written down. What the log takes then is given back
-    /// first.
+    /// is ample space, or `idle`, when all that could be sent is written down and the log has given back what it took.
     pub fn tend(&mut self, store: &Store, idle: bool) {
         // What the log holds takes space in the database as well: it is moved there while there is some, and what its
         // file takes is given back.
         let renewed = self.disk.renew_log(|| store.empty_log());
-        match renewed.and_then(|()| if self.disk.is_short() { store.empty_log() } else { store.checkpoint() }) {
+        match renewed
+            .and_then(|()| if self.disk.log_is_in_the_way() { store.empty_log_if_unused() } else { store.checkpoint() })
+        {
             Ok(()) => self.went_well(Work::Checkpoint),
             // Others are in its way, or the disk is full, which is looked at below.
             Err(error @ (Error::Busy(_) | Error::DiskFull(_))) => {
@@ -113,14 +114,7 @@ impl Health {
             Err(error) => drop(self.trouble(Work::Checkpoint, &error)),
         }
         if self.disk.lacks_reserve() {
-            let made = self.disk.make_reserve(2).and_then(|whole| {
-                if whole || !idle {
-                    return Ok(whole);
-                }
-                store.empty_log()?;
-                self.disk.make_reserve(1)
-            });
-            match made {
+            match self.disk.make_reserve(if idle { 1 } else { 2 }) {
                 Ok(true) => log::info!("the reserve is whole again"),
                 Ok(false) => {}
                 Err(error) => log::debug!("no reserve this time: {}", chain(&error)),
