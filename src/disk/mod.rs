@@ -261,9 +261,10 @@ pub(crate) fn give_up_reserve(database: &Path) -> bool {
     Reserve::of(&database, 0).give_up()
 }
 
-/// Bytes that anybody may still write to the file system; what is kept for root is not among them.
+/// Bytes that anybody may still write to the file system; what is kept for root is not among them. One that does not
+/// tell, as ramfs, says that it has no blocks at all: it has no limit that could be kept.
 fn free(folder: &Path) -> Result<u64, Error> {
     let found =
         rustix::fs::statvfs(folder).map_err(|errno| Error::Io { path: folder.to_owned(), source: errno.into() })?;
-    Ok(found.f_bavail.saturating_mul(found.f_frsize))
+    Ok(if found.f_blocks == 0 { u64::MAX } else { found.f_bavail.saturating_mul(found.f_frsize) })
 }

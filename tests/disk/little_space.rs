@@ -73,3 +73,11 @@ fn a_disk_with_little_space_is_not_written_to_while_there_is_nothing_to_write() 
     thread::sleep(Duration::from_millis(2_500));
     assert_eq!(changed(), before);
 }
+
+#[test]
+fn where_the_file_system_does_not_tell_what_is_free_messages_are_taken() {
+    let Some(card) = Card::ramfs() else { return };
+    let device = Device::at(card.folder());
+    let outbox = device.open(InProcess::new());
+    write(&outbox).unwrap();
+}
