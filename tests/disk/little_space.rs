@@ -81,3 +81,21 @@ fn where_the_file_system_does_not_tell_what_is_free_messages_are_taken() {
     let outbox = device.open(InProcess::new());
     write(&outbox).unwrap();
 }
+
+#[test]
+fn a_program_without_a_forwarder_makes_the_reserve_again_that_it_gave_up_to_start() {
+    let Some(card) = Card::tmpfs(64 * MB) else { return };
+    let device = Device::at(card.folder());
+    drop(device.open_writer());
+    let reserve = device.folder().join("device.db-outbox-reserve");
+    assert!(reserve.exists());
+    fs::remove_file(device.folder().join("device.db-shm")).unwrap(); // the next one needs space for its own
+    let others = card.fill();
+    let outbox = device.open_writer();
+    assert!(!reserve.exists());
+    let answer = write(&outbox);
+    assert!(matches!(answer, Err(Error::Full(Full { limit: Limit::Reserve, .. }))), "{answer:?}");
+    drop(others);
+    write(&outbox).unwrap();
+    assert_eq!(fs::metadata(reserve).unwrap().len(), outbox.settings().reserve);
+}
