@@ -66,8 +66,11 @@ impl Health {
             self.disk.doubt_log();
         }
         self.note_damage(Some(error));
+        let made_space = matches!(error, Error::DiskFull(_)) && self.disk.give_up_reserve();
+        // It is full until there is a reserve again, whatever goes well in the space that was made.
+        self.full |= made_space;
         self.tell();
-        matches!(error, Error::DiskFull(_)) && self.disk.give_up_reserve()
+        made_space
     }
 
     /// Keeps in mind that the database is damaged, if that is what the error says.
@@ -140,5 +143,28 @@ impl Health {
             Storage::Replaced(words) => log::error!("{words}"),
         }
         self.told = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Settings;
+
+    #[test]
+    fn a_disk_is_full_until_the_reserve_that_was_given_up_stands_again() -> Result<(), Error> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let database = folder.path().join("a.db");
+        std::fs::write(&database, "").expect("a file");
+        let disk = Arc::new(Disk::of(&database, &Settings { keep_free: 0, ..Settings::default() })?);
+        assert!(disk.make_reserve(1)?);
+        let mut health = Health::new(disk);
+        let no_space = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL);
+        let no_space = Error::DiskFull(rusqlite::Error::SqliteFailure(no_space, None));
+        assert!(health.trouble(Work::Write, &no_space));
+        health.went_well(Work::Write);
+        assert_eq!(health.storage(), Storage::Full);
+        assert!(!health.trouble(Work::Write, &no_space), "there is no other");
+        Ok(())
     }
 }
