@@ -156,6 +156,7 @@ impl Disk {
         let synced = File::create(path).and_then(|mut file| match file.write_all(&vec![b'x'; PROBE]) {
             // Too little to find out by: then the log is emptied all the same, which makes space.
             Err(error) if is_lack_of_space(&error) => Ok(()),
+            // A sync that finds too little is another thing: so answers a card that is smaller than it says.
             written => written.and_then(|()| file.sync_all()),
         });
         let _ = fs::remove_file(path);
