@@ -156,6 +156,7 @@ impl Disk {
         let synced = File::create(path).and_then(|mut file| match file.write_all(&vec![b'x'; PROBE]) {
             // Too little to find out by: then the log is emptied all the same, which makes space.
             Err(error) if is_lack_of_space(&error) => Ok(()),
+            // A sync that finds too little is another thing: so answers a card that is smaller than it says.
             written => written.and_then(|()| file.sync_all()),
         });
         let _ = fs::remove_file(path);
@@ -167,10 +168,15 @@ impl Disk {
         self.look(Instant::now()).is_ok_and(|found| self.room(&found, 1).is_err())
     }
 
-    /// Whether it may soon be full.
-    pub fn is_short(&self) -> bool {
-        let limits = self.keep_free.saturating_add(self.reserve.size());
-        free(&self.folder).is_ok_and(|free| free / 2 < limits)
+    /// Whether the log has to give its space back: the disk may soon be full, or is, and the log takes more than there
+    /// is ample room for. What it takes counts even if all of it stands in the database: only a commit would begin it
+    /// anew, and there is none while new messages are turned away.
+    pub fn log_is_in_the_way(&self) -> bool {
+        self.look(Instant::now()).is_ok_and(|found| {
+            let short = found.free / 2 < self.must_stay_free(&found).saturating_add(self.reserve.size());
+            let ample = if self.room(&found, 1).is_ok() { self.reserve.size() / 4 } else { 0 };
+            short && found.log > ample
+        })
     }
 
     /// Gives up the reserve; whether there was one.
@@ -256,9 +262,10 @@ pub(crate) fn give_up_reserve(database: &Path) -> bool {
     Reserve::of(&database, 0).give_up()
 }
 
-/// Bytes that anybody may still write to the file system; what is kept for root is not among them.
+/// Bytes that anybody may still write to the file system; what is kept for root is not among them. One that does not
+/// tell, as ramfs, says that it has no blocks at all: it has no limit that could be kept.
 fn free(folder: &Path) -> Result<u64, Error> {
     let found =
         rustix::fs::statvfs(folder).map_err(|errno| Error::Io { path: folder.to_owned(), source: errno.into() })?;
-    Ok(found.f_bavail.saturating_mul(found.f_frsize))
+    Ok(if found.f_blocks == 0 { u64::MAX } else { found.f_bavail.saturating_mul(found.f_frsize) })
 }

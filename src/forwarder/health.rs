@@ -66,8 +66,11 @@ impl Health {
             self.disk.doubt_log();
         }
         self.note_damage(Some(error));
+        let made_space = matches!(error, Error::DiskFull(_)) && self.disk.give_up_reserve();
+        // It is full until there is a reserve again, whatever goes well in the space that was made.
+        self.full |= made_space;
         self.tell();
-        matches!(error, Error::DiskFull(_)) && self.disk.give_up_reserve()
+        made_space
     }
 
     /// Keeps in mind that the database is damaged, if that is what the error says.
@@ -98,13 +101,14 @@ impl Health {
     }
 
     /// Moves the log into the database, sees how much is free, and makes a reserve that was given up again: once there
-    /// is ample space, or `idle`, when all that could be sent is written down. What the log takes then is given back
-    /// first.
+    /// is ample space, or `idle`, when all that could be sent is written down and the log has given back what it took.
     pub fn tend(&mut self, store: &Store, idle: bool) {
         // What the log holds takes space in the database as well: it is moved there while there is some, and what its
         // file takes is given back.
         let renewed = self.disk.renew_log(|| store.empty_log());
-        match renewed.and_then(|()| if self.disk.is_short() { store.empty_log() } else { store.checkpoint() }) {
+        match renewed
+            .and_then(|()| if self.disk.log_is_in_the_way() { store.empty_log_if_unused() } else { store.checkpoint() })
+        {
             Ok(()) => self.went_well(Work::Checkpoint),
             // Others are in its way, or the disk is full, which is looked at below.
             Err(error @ (Error::Busy(_) | Error::DiskFull(_))) => {
@@ -113,14 +117,7 @@ impl Health {
             Err(error) => drop(self.trouble(Work::Checkpoint, &error)),
         }
         if self.disk.lacks_reserve() {
-            let made = self.disk.make_reserve(2).and_then(|whole| {
-                if whole || !idle {
-                    return Ok(whole);
-                }
-                store.empty_log()?;
-                self.disk.make_reserve(1)
-            });
-            match made {
+            match self.disk.make_reserve(if idle { 1 } else { 2 }) {
                 Ok(true) => log::info!("the reserve is whole again"),
                 Ok(false) => {}
                 Err(error) => log::debug!("no reserve this time: {}", chain(&error)),
@@ -146,5 +143,28 @@ impl Health {
             Storage::Replaced(words) => log::error!("{words}"),
         }
         self.told = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Settings;
+
+    #[test]
+    fn a_disk_is_full_until_the_reserve_that_was_given_up_stands_again() -> Result<(), Error> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let database = folder.path().join("a.db");
+        std::fs::write(&database, "").expect("a file");
+        let disk = Arc::new(Disk::of(&database, &Settings { keep_free: 0, ..Settings::default() })?);
+        assert!(disk.make_reserve(1)?);
+        let mut health = Health::new(disk);
+        let no_space = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL);
+        let no_space = Error::DiskFull(rusqlite::Error::SqliteFailure(no_space, None));
+        assert!(health.trouble(Work::Write, &no_space));
+        health.went_well(Work::Write);
+        assert_eq!(health.storage(), Storage::Full);
+        assert!(!health.trouble(Work::Write, &no_space), "there is no other");
+        Ok(())
     }
 }

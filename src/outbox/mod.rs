@@ -21,7 +21,7 @@ use crate::forwarder::{Command, Event, Flush, Shared};
 use crate::gate::{Gate, NoTurn, Who};
 use crate::status::Status;
 use crate::store::Budget;
-use crate::{Error, Message, MessageId, Settings, store};
+use crate::{Error, Limit, Message, MessageId, Settings, store};
 
 /// What [`Drop`] grants the forwarder to come to a polite end.
 const DROP_PATIENCE: Duration = Duration::from_secs(1);
@@ -104,7 +104,7 @@ impl Outbox {
         if let Some(check) = &self.inner.check {
             check(message).map_err(Error::Unacceptable)?;
         }
-        self.inner.disk.admit(message.size() as u64)?;
+        self.inner.admit(message.size() as u64)?;
         let Settings { max_payload, max_pending, max_pending_bytes, window, .. } = self.inner.settings;
         let budget = Budget {
             messages: max_pending,
@@ -293,6 +293,18 @@ fn stop(shared: &Shared, timeout: Duration) -> Instant {
 }
 
 impl Inner {
+    fn admit(&self, bytes: u64) -> Result<(), Error> {
+        match self.disk.admit(bytes) {
+            // A forwarder looks after it; where there is none, the next who needs it does.
+            Err(Error::Full(full))
+                if full.limit == Limit::Reserve && self.ended.is_none() && self.disk.make_reserve(2)? =>
+            {
+                self.disk.admit(bytes)
+            }
+            admitted => admitted,
+        }
+    }
+
     fn commit(&self, transaction: Transaction<'_>) -> Result<(), Error> {
         if transaction.is_autocommit() {
             return Err(Error::RolledBack);

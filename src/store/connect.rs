@@ -76,6 +76,18 @@ impl Store {
         empty_log(&self.conn)
     }
 
+    /// [`empty_log`](Self::empty_log) without waiting: where readers stand in the way writers would wait with it. What
+    /// can be moved is, all the same.
+    ///
+    /// # Errors
+    /// [`Error::Busy`].
+    pub fn empty_log_if_unused(&self) -> Result<(), Error> {
+        self.conn.busy_timeout(Duration::ZERO)?;
+        let emptied = self.empty_log();
+        self.conn.busy_timeout(FORWARDER_BUSY_TIMEOUT)?;
+        emptied
+    }
+
     /// Whether anybody else has committed since the last time this was asked.
     pub fn changed(&mut self) -> Result<bool, Error> {
         let version = self.conn.prepare_cached("PRAGMA main.data_version")?.query_row([], |row| row.get(0))?;

@@ -58,6 +58,8 @@ pub(crate) struct Store {
     era: Option<purge::Era>,
     /// Settlements before purging is tried again, after it failed.
     purge_rests: u32,
+    /// Rows that became FAILED in a part of a batch of which the rest could not be written.
+    untold: Vec<i64>,
     damage: damage::Damage,
     indexes_mended: bool,
 }
@@ -72,6 +74,7 @@ impl Store {
             purge: purge::Cursor::default(),
             era: None,
             purge_rests: 0,
+            untold: Vec::new(),
             damage: damage::Damage::default(),
             indexes_mended: false,
         };

@@ -111,18 +111,22 @@ impl Settled {
 }
 
 impl Store {
-    /// Writes the batch in one transaction: all of it, or on an error nothing. Rows that somebody else settled or
-    /// deleted meanwhile are left as they are.
+    /// Writes the batch in one transaction: all of it, or on an error nothing; where space is missing or pages are
+    /// damaged in several, of which the first may stand. Rows that somebody else settled or deleted meanwhile are left
+    /// as they are.
     pub fn settle(&mut self, batch: &Batch, now_ms: i64, purge: Option<Purge>) -> Result<Settled, Error> {
-        if !batch.synced {
-            return self.write_or_make_room(batch, now_ms, purge);
+        if batch.synced {
+            self.conn.pragma_update(Some("main"), "synchronous", "FULL")?;
         }
-        self.conn.pragma_update(Some("main"), "synchronous", "FULL")?;
         let settled = self.write_or_make_room(batch, now_ms, purge);
-        if let Err(e) = self.conn.pragma_update(Some("main"), "synchronous", "NORMAL") {
-            debug!("commits go on being synced: {e}"); // slower, not wrong
+        if batch.synced {
+            if let Err(e) = self.conn.pragma_update(Some("main"), "synchronous", "NORMAL") {
+                debug!("commits go on being synced: {e}"); // slower, not wrong
+            }
         }
-        settled
+        let mut settled = settled?;
+        settled.failed.splice(0..0, self.untold.drain(..));
+        Ok(settled)
     }
 
     /// Nothing that is not settling itself may keep it from being done: not a purge that meets a damaged page or the
@@ -162,10 +166,10 @@ impl Store {
             }
         }
         let mut settled = Settled::default();
-        self.halve(&batch.settlements, now_ms, &mut settled)?;
         let rest = Batch { settlements: Vec::new(), ..batch.clone() };
-        self.write(&rest, now_ms, None)?;
-        Ok(settled)
+        let written = self.halve(&batch.settlements, now_ms, &mut settled);
+        let written = written.and_then(|()| self.write(&rest, now_ms, None));
+        self.tell(settled, written)
     }
 
     /// In transactions of their own, since the first damaged page makes SQLite refuse everything else in the same one,
@@ -188,15 +192,23 @@ impl Store {
     /// a later piece fails is written again with the next try, and says the same.
     fn write_in_pieces(&mut self, batch: &Batch, now_ms: i64) -> Result<Settled, Error> {
         let mut settled = Settled::default();
-        for piece in batch.settlements.chunks(PIECE) {
-            self.let_log_begin_anew();
-            let piece = Batch { settlements: piece.to_vec(), ..Batch::default() };
-            settled.add(self.write(&piece, now_ms, None)?);
-        }
-        self.let_log_begin_anew();
+        let pieces =
+            batch.settlements.chunks(PIECE).map(|piece| Batch { settlements: piece.to_vec(), ..Batch::default() });
         let rest = Batch { settlements: Vec::new(), ..batch.clone() };
-        self.write(&rest, now_ms, None)?;
-        Ok(settled)
+        let written = pieces.chain([rest]).try_for_each(|piece| {
+            self.let_log_begin_anew();
+            self.write(&piece, now_ms, None).map(|piece| settled.add(piece))
+        });
+        self.tell(settled, written)
+    }
+
+    /// What was written before the last piece was `written`, or could not be: then what became FAILED is told when the
+    /// batch has been tried again, which would not meet it any more.
+    fn tell<T>(&mut self, mut settled: Settled, written: Result<T, Error>) -> Result<Settled, Error> {
+        if written.is_err() {
+            self.untold.append(&mut settled.failed);
+        }
+        written.map(|_| settled)
     }
 
     fn let_log_begin_anew(&self) {

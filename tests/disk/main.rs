@@ -8,6 +8,7 @@ mod creation;
 mod failing;
 mod file_size;
 mod full;
+mod little_space;
 mod locked;
 mod program;
 mod stopping;

@@ -46,6 +46,11 @@ impl Card {
         available(Self::mount(&["-t", "tmpfs", "-o", &size, "tmpfs"], None, None))
     }
 
+    /// In memory without a limit, as the root of an initramfs is: it does not tell how much is free.
+    pub fn ramfs() -> Option<Self> {
+        available(Self::mount(&["-t", "ramfs", "ramfs"], None, None))
+    }
+
     /// On a block device, as cards are.
     pub fn ext4(bytes: u64) -> Option<Self> {
         available(Self::block_device(bytes, JOURNAL, "defaults", None))

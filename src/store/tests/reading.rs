@@ -1,6 +1,10 @@
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+
 use super::{Device, Fate, MAX_PAYLOAD, NOW, held, spoiled, waiting};
-use crate::Message;
 use crate::store::Lane;
+use crate::{Error, Message};
 
 fn key(key: &str) -> Lane {
     Lane::Key(key.into())
@@ -141,4 +145,22 @@ fn the_forwarders_checkpoint_empties_a_long_log() {
     assert!(waiting() >= 1_000);
     device.store.checkpoint().unwrap();
     assert_eq!(waiting(), 0);
+}
+
+/// It has the write lock meanwhile, and everybody who writes would wait with it.
+#[test]
+fn a_log_that_somebody_reads_is_not_waited_for() {
+    let device = Device::new();
+    device.put(&Message::text("t", "p"));
+    let reader = Connection::open(&device.path).unwrap();
+    reader.execute_batch("BEGIN; SELECT * FROM outbox").unwrap();
+    let quickest = (0..5).map(|_| {
+        let begun = Instant::now();
+        assert!(matches!(device.store.empty_log_if_unused(), Err(Error::Busy(_))));
+        begun.elapsed()
+    });
+    assert!(quickest.min().unwrap() < Duration::from_millis(50));
+    drop(reader);
+    device.store.empty_log_if_unused().unwrap();
+    assert_eq!(device.wal_bytes(), 0);
 }

@@ -136,3 +136,19 @@ fn long_waits_are_stored_as_they_are() {
     device.settle(NOW, &[(1, Fate::Waiting { wait, reason: String::new(), lane: None })]);
     assert_eq!(device.store.read_again(0, 1).unwrap()[0].wait, wait);
 }
+
+#[test]
+fn a_row_parked_before_there_was_no_space_for_the_others_is_told_when_there_is() {
+    let mut device = Device::new();
+    device.put_many(100);
+    let pages = device.number("PRAGMA page_count");
+    let limit = |device: &Device, pages| device.store.conn.pragma_update(None, "max_page_count", pages).unwrap();
+    limit(&device, pages);
+    let reason = |id: i64| if id > 96 { "x".repeat(1_000) } else { "x".to_owned() };
+    let batch = batch(&(80..=100).map(|id| (id, failed(&reason(id)))).collect::<Vec<_>>());
+    assert!(matches!(device.store.settle(&batch, NOW, None), Err(Error::DiskFull(_))));
+    assert!(device.number("SELECT count(*) FROM outbox WHERE status = 'FAILED'") > 0);
+    limit(&device, 1_000_000);
+    let told = device.store.settle(&batch, NOW, None).unwrap().failed;
+    assert_eq!(told, (80..=100).collect::<Vec<_>>());
+}
