@@ -40,7 +40,7 @@ pub enum Error {
     /// The outbox has as much as it may have, and does not take this message: see [`Full`]. Nothing was written, and
     /// the transaction can go on without it. Messages that are sent make room.
     Full(Full),
-    /// The disk, or the file system's quota, is full. Nothing was written, and SQLite may have rolled back the whole
+    /// The disk is full. (A quota that is used up is an [`Error::Disk`].) Nothing was written, and SQLite may have rolled back the whole
     /// transaction: leave it. What is in the outbox is sent all the same, in the space of the
     /// [reserve](crate::Settings::reserve).
     DiskFull(rusqlite::Error),
@@ -49,11 +49,12 @@ pub enum Error {
     /// once the cause is gone.
     Disk(rusqlite::Error),
     /// SQLite found the database damaged. Stop the program, keep a copy of the file with its `-wal` and `-shm`, and
-    /// recover what can be read, as the README says.
+    /// recover what can be read: docs/reliability.md, which comes with this crate's source, has the commands.
     Damaged(rusqlite::Error),
     /// The database, or the `-wal` or `-shm` beside it, is not the file any more that this outbox opened: it was
     /// deleted, moved, or another one was put in its place. What would be written now might be lost, or spoil the
-    /// other file, so nothing is. Put it back, or restart the program.
+    /// other file, so nothing is. Put it back; or restart the program. Before another database is put in its place stop
+    /// the program and delete `-wal` and `-shm`: SQLite would write the old log into it.
     Replaced {
         /// The file that is missing or another.
         path: PathBuf,
@@ -89,7 +90,7 @@ pub enum Error {
         /// Its name.
         name: String,
     },
-    /// The file is no SQLite database, or one that is encrypted. It is untouched.
+    /// The file is no SQLite database, or one that is encrypted, or whose first page is damaged. It is untouched.
     NotADatabase {
         /// The file.
         path: PathBuf,
@@ -134,7 +135,7 @@ pub enum Error {
         /// For how long.
         after: Duration,
     },
-    /// The forwarder was shut down, and the call needs it.
+    /// The forwarder was shut down, or has ended since the `-wal` was deleted, and the call needs it.
     Stopped,
     /// The forwarder, or the broker's adapter, panicked; this is what it said. Messages are kept but not sent until
     /// the outbox is opened again, usually by restarting the program. A bug: please report it.
@@ -168,14 +169,18 @@ impl fmt::Display for Error {
                 f.write_str("another connection kept the database locked; nothing was written, try again")
             }
             Error::Full(full) => write!(f, "the outbox is full: {full}"),
-            Error::DiskFull(_) => f.write_str("no space left for the database; nothing was written"),
-            Error::Disk(_) => f.write_str("the disk does not do what SQLite asks of it"),
+            Error::DiskFull(_) => f.write_str("no space left on the disk for the database, nothing was written: free some"),
+            Error::Disk(_) => f.write_str(
+                "the disk does not do what SQLite asks of it (look at the kernel's log and at the mount): leave the transaction \
+                 and try again",
+            ),
             Error::Damaged(_) => f.write_str(
                 "the database is damaged: stop the program, keep a copy of it, and recover it with the sqlite3 shell's .recover",
             ),
             Error::Replaced { path } => write!(
                 f,
-                "{} is not the file any more that was opened, nothing is written: put it back, or restart the program",
+                "{} is not the file any more that was opened, nothing is written: put it back, or restart the program (before \
+                 another database is put there, stop it and delete -wal and -shm)",
                 path.display()
             ),
             Error::RolledBack => f.write_str(
@@ -203,7 +208,7 @@ impl fmt::Display for Error {
                 write!(f, "the database has a `{name}` that is not ours: rename it, or keep the outbox in another file")
             }
             Error::NotADatabase { path } => {
-                write!(f, "{} is not a SQLite database, or it is encrypted", path.display())
+                write!(f, "{} is not a SQLite database, or it is encrypted, or its first page is damaged", path.display())
             }
             Error::ReadOnly { path, .. } => {
                 write!(f, "{} cannot be written to: the file and the folder around it must be writable", path.display())

@@ -11,9 +11,10 @@ pub struct Full {
     pub limit: Limit,
     /// How much there is: messages or bytes that are pending, or bytes that are free.
     pub found: u64,
-    /// How much there may be, or of free space must be: the setting.
+    /// How much there may be, or of free space must be: the setting, or what [`Limit::FreeSpace`] says.
     pub allowed: u64,
-    /// What this message would have added: 1 message, or its bytes.
+    /// What this message would have added: 1 message, or its bytes. If that alone is more than `allowed` pending, it will
+    /// never fit.
     pub wanted: u64,
 }
 
@@ -30,7 +31,8 @@ pub enum Limit {
     /// log has to be moved into the database some time.
     FreeSpace,
     /// [`Settings::reserve`](crate::Settings::reserve), in bytes: the disk was full to the last byte, and the reserve
-    /// was given up so that what is in the outbox can be sent. New messages are taken when it is whole again.
+    /// was given up so that what is in the outbox can be sent; or there never was space for it. New messages are taken
+    /// when it is whole.
     Reserve,
 }
 
@@ -52,7 +54,8 @@ impl fmt::Display for Full {
             ),
             Limit::Reserve => write!(
                 f,
-                "the disk was full, and of the reserve of {allowed} bytes {found} are left: what is in the outbox is sent first"
+                "of the reserve of {allowed} bytes (the setting reserve) {found} are there: it is made again when what is in \
+                 the outbox is sent, or others free space on the disk"
             ),
         }
     }

@@ -32,7 +32,7 @@ pub enum Role {
     Standby,
     /// This one forwards.
     Active,
-    /// It was shut down.
+    /// It was shut down; or it has ended since the `-wal` was deleted, and `storage` says so.
     Stopped,
 }
 

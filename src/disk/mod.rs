@@ -20,7 +20,7 @@ use reserve::{Reserve, is_lack_of_space};
 
 pub(crate) use files::Part;
 
-use crate::{Error, Full, Limit, Settings};
+use crate::{Error, Full, Limit, Settings, Storage};
 
 /// For how long what was seen of the disk is believed, as long as little is written.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -163,9 +163,23 @@ impl Disk {
         synced.map_err(|source| Error::Io { path: path.clone(), source })
     }
 
-    /// Whether a message of one byte would be taken: what [`Storage::Full`](crate::Storage::Full) goes by.
+    /// Whether a message of one byte would be taken: what [`Storage::Full`] goes by.
     pub fn is_full(&self) -> bool {
-        self.look(Instant::now()).is_ok_and(|found| self.room(&found, 1).is_err())
+        self.full().is_some()
+    }
+
+    /// Why a message of one byte would not be taken.
+    pub fn full(&self) -> Option<Full> {
+        self.look(Instant::now()).ok().and_then(|found| self.room(&found, 1).err())
+    }
+
+    /// What can be told without asking SQLite.
+    pub fn storage(&self) -> Storage {
+        match self.files_stand() {
+            Err(error) => Storage::of(&error),
+            Ok(()) if self.is_full() => Storage::Full,
+            Ok(()) => Storage::Ok,
+        }
     }
 
     /// Whether the log has to give its space back: the disk may soon be full, or is, and the log takes more than there

@@ -137,8 +137,14 @@ impl Health {
             return;
         }
         match &now {
+            Storage::Ok | Storage::Busy if self.told == Storage::Full => {
+                log::info!("there is space on the disk again: new messages are taken");
+            }
             Storage::Ok | Storage::Busy => log::info!("the database takes what is written again"),
-            Storage::Full => log::warn!("there is too little space on the disk: no new messages are taken"),
+            Storage::Full => match self.disk.full() {
+                Some(full) => log::warn!("no new messages are taken: {full}"),
+                None => log::warn!("no new messages are taken: the disk is full"),
+            },
             Storage::Damaged(words) | Storage::Failing(words) => log::warn!("{words}"),
             Storage::Replaced(words) => log::error!("{words}"),
         }

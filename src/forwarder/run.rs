@@ -114,7 +114,7 @@ impl<'p> Run<'p> {
             }
         }
         self.watch.end(&self.parts.store, &mut self.health);
-        if !self.dispatcher.is_settled() {
+        if self.dispatcher.owes_settlements() {
             log::warn!("not all acknowledgements could be written down: the next start sends those messages again");
         }
         self.publish(Role::Stopped);

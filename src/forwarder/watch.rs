@@ -17,11 +17,13 @@ pub(super) struct Watch {
     next_poll: Instant,
     next_tending: Instant,
     log_is_saved: bool,
+    /// Why a deleted log could not be saved yet: what the log was told.
+    told: String,
 }
 
 impl Watch {
     pub fn new(now: Instant) -> Self {
-        Watch { next_poll: now, next_tending: now + TEND_EVERY, log_is_saved: false }
+        Watch { next_poll: now, next_tending: now + TEND_EVERY, log_is_saved: false, told: String::new() }
     }
 
     /// When to look next.
@@ -57,30 +59,35 @@ impl Watch {
             self.next_tending = now + TEND_EVERY;
             match lost {
                 None => health.tend(&parts.store, dispatcher.is_idle()),
-                Some(Part::Log) => self.log_is_saved = save_log(&parts.store),
+                Some(Part::Log) => self.save_log(&parts.store),
                 Some(Part::Database | Part::SharedMemory) => {}
             }
         }
     }
 
     /// The last look, before the connection is closed.
-    pub fn end(&self, store: &Store, health: &mut Health) {
+    pub fn end(&mut self, store: &Store, health: &mut Health) {
         if !self.log_is_saved && health.look_at_files() == Some(Part::Log) {
-            save_log(store);
+            self.save_log(store);
         }
     }
-}
 
-/// The log was deleted: what is committed and stands in no other file is moved into the database, as long as this
-/// process has the log open. Whoever opens the database next begins another log, of which this connection would
-/// know nothing: it is not used any more then. Whether that is done.
-fn save_log(store: &Store) -> bool {
-    let saved = store.empty_log();
-    match &saved {
-        Ok(()) => log::warn!("the log was deleted: all that was committed has been moved into the database"),
-        Err(error) => {
-            log::error!("the log was deleted, and cannot be moved into the database yet: {}", chain(error))
+    /// The log was deleted: what is committed and stands in no other file is moved into the database, as long as this
+    /// process has the log open. Whoever opens the database next begins another log, of which this connection would
+    /// know nothing: it is not used any more then.
+    fn save_log(&mut self, store: &Store) {
+        match store.empty_log() {
+            Ok(()) => {
+                log::warn!("the log was deleted: all that was committed has been moved into the database");
+                self.log_is_saved = true;
+            }
+            Err(error) => {
+                let why = chain(&error);
+                if self.told != why {
+                    log::error!("the log was deleted, and cannot be moved into the database yet: {why}");
+                    self.told = why;
+                }
+            }
         }
     }
-    saved.is_ok()
 }

@@ -53,7 +53,9 @@ impl Builder {
         self
     }
 
-    /// The application's own pool, for [`Outbox::transaction`] and [`Outbox::connection`]. It must be on the same file.
+    /// The application's own pool, for [`Outbox::transaction`] and [`Outbox::connection`]. It must be on the same file,
+    /// and should not create it (no `SQLITE_OPEN_CREATE`): in the place of a file that was moved away SQLite would
+    /// begin an empty database.
     /// Defaults to a small one of our own. The forwarder has a connection of its own in either case.
     pub fn pool(mut self, pool: Pool<SqliteConnectionManager>) -> Self {
         self.pool = Some(pool);
@@ -88,8 +90,9 @@ impl Builder {
     /// # Errors
     /// [`Error::Settings`] with all that is wrong with them; [`Error::CannotOpen`], [`Error::NotADatabase`],
     /// [`Error::ReadOnly`], [`Error::NotWal`], [`Error::NewerSchema`], [`Error::ForeignTable`], [`Error::Busy`]: the
-    /// file is then as it was. [`Error::DiskFull`] and [`Error::Sqlite`], a hook's own errors among them;
-    /// [`Error::Io`] where the system has no thread for the forwarder.
+    /// file is then as it was. [`Error::DiskFull`], [`Error::Disk`], [`Error::Damaged`] and [`Error::Sqlite`], a hook's
+    /// own errors among them; [`Error::Invalid`] for a path that is not UTF-8; [`Error::Io`] where the system has no
+    /// thread for the forwarder, or does not let the reserve be made.
     pub fn open(self) -> Result<Outbox, Error> {
         self.settings.check()?;
         let on_connect = self.on_connect.unwrap_or_else(|| Arc::new(|_| Ok(())));
@@ -104,12 +107,11 @@ impl Builder {
             field: "path of the database",
             why: "is not UTF-8, in which SQLite tells a transaction's file by name: rename it".to_owned(),
         })?;
+        let disk = Arc::new(Disk::of(&path, &self.settings)?);
         let pool = match self.pool {
             Some(pool) => pool,
-            None => pool(&path, &self.settings, on_connect.clone()),
+            None => pool(&path, &self.settings, on_connect.clone(), disk.clone()),
         };
-
-        let disk = Arc::new(Disk::of(&path, &self.settings)?);
         if !disk.make_reserve(1)? {
             log::warn!("no space for a reserve beside {}: no new messages are taken", path.display());
         }
@@ -149,9 +151,12 @@ fn connect(path: &Path, settings: &Settings, on_connect: &OnConnect) -> Result<C
     Ok(connection)
 }
 
-fn pool(path: &Path, settings: &Settings, on_connect: OnConnect) -> Pool<SqliteConnectionManager> {
+/// Its connections are opened when they are needed, and by name: not in the place of a file that was moved away, where
+/// SQLite would begin an empty database, and delete the log of the other one.
+fn pool(path: &Path, settings: &Settings, on_connect: OnConnect, disk: Arc<Disk>) -> Pool<SqliteConnectionManager> {
     let busy_timeout = settings.busy_timeout;
-    let manager = SqliteConnectionManager::file(path).with_init(move |connection| {
+    let manager = SqliteConnectionManager::file(path).with_flags(store::OPEN_EXISTING).with_init(move |connection| {
+        disk.files_stand().map_err(store::not_opened)?;
         on_connect(connection)?;
         store::configure(connection, store::Role::Application { busy_timeout })
     });

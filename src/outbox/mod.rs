@@ -19,7 +19,7 @@ use crate::broker::{Broker, Check};
 use crate::disk::Disk;
 use crate::forwarder::{Command, Event, Flush, Shared};
 use crate::gate::{Gate, NoTurn, Who};
-use crate::status::Status;
+use crate::status::{Role, Status, Storage};
 use crate::store::Budget;
 use crate::{Error, Limit, Message, MessageId, Settings, store};
 
@@ -141,7 +141,8 @@ impl Outbox {
     ///
     /// # Errors
     /// What `work` answers; and [`Error::Nested`], [`Error::Busy`], [`Error::Pool`], [`Error::DiskFull`],
-    /// [`Error::Disk`] and, after a commit that failed, [`Error::Io`] (the disk still does not keep what it is given);
+    /// [`Error::Disk`], [`Error::Damaged`], [`Error::Replaced`], [`Error::Sqlite`] (a deferred constraint among others) and,
+    /// after a commit that failed, [`Error::Io`] (the disk still does not keep what it is given): nothing is written.
     /// [`Error::RolledBack`], [`Error::MaybeCommitted`], [`Error::Panicked`].
     pub fn transaction<T, E: From<Error>>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T, E>) -> Result<T, E> {
         self.alive()?;
@@ -165,8 +166,8 @@ impl Outbox {
     /// Commits the caller's own transaction and wakes the forwarder.
     ///
     /// # Errors
-    /// [`Error::Busy`] and [`Error::Sqlite`] (a deferred constraint): nothing was written. [`Error::MaybeCommitted`]: look
-    /// before doing it again.
+    /// [`Error::Busy`], [`Error::Replaced`], [`Error::RolledBack`] and [`Error::Sqlite`] (a deferred constraint): nothing was
+    /// written. [`Error::MaybeCommitted`]: look before doing it again.
     pub fn commit(&self, transaction: Transaction<'_>) -> Result<(), Error> {
         self.inner.commit(transaction)?;
         self.wake();
@@ -183,8 +184,11 @@ impl Outbox {
     /// which [`transaction`](Self::transaction) needs: give it back soon.
     ///
     /// # Errors
-    /// [`Error::Pool`] if there is none within [`Settings::busy_timeout`].
+    /// [`Error::Pool`] if there is none within [`Settings::busy_timeout`]; [`Error::Replaced`].
     pub fn connection(&self) -> Result<PooledConnection<SqliteConnectionManager>, Error> {
+        if self.inner.pool.state().idle_connections == 0 {
+            self.inner.disk.files_stand()?; // another one has to be opened
+        }
         self.inner.pool.get().map_err(Error::Pool)
     }
 
@@ -232,9 +236,15 @@ impl Outbox {
         self.command(Command::Resume).map(drop)
     }
 
-    /// How the forwarder stands, at most [`Settings::poll_interval`] ago. Asks neither the database nor the network.
+    /// How the forwarder stands, at most [`Settings::poll_interval`] ago; space on the disk is looked at each second.
+    /// Asks neither the database nor the network. While the forwarder itself waits for the disk it is what it was
+    /// before. An outbox that does not forward looks at files and space itself, and knows of no other trouble.
     pub fn status(&self) -> Status {
-        self.inner.shared.status()
+        let mut status = self.inner.shared.status();
+        if status.role != Role::Active && status.storage == Storage::Ok {
+            status.storage = self.inner.disk.storage();
+        }
+        status
     }
 
     /// Stops forwarding: no new message is sent, those in flight are given most of `timeout` to be acknowledged, what
@@ -309,6 +319,8 @@ impl Inner {
         if transaction.is_autocommit() {
             return Err(Error::RolledBack);
         }
+        // With the write lock in hand, if it wrote anything: see `Disk::no_loss_known`.
+        self.disk.files_stand()?;
         transaction.commit().map_err(|error| match Error::from(error) {
             Error::Busy(error) => Error::Busy(error),
             // A deferred constraint of the application's: SQLite looked before it wrote anything.

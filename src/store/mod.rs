@@ -47,7 +47,7 @@ pub(crate) use purge::{Purge, Uptime};
 pub(crate) use row::{Batch, Content, Fate, Lane, Query, Row, Settlement};
 #[cfg(test)]
 pub(crate) use schema::open;
-pub(crate) use schema::{connect, prepare};
+pub(crate) use schema::{OPEN_EXISTING, connect, not_opened, prepare};
 
 /// The forwarder's own connection and what it remembers of the table between two calls.
 pub(crate) struct Store {

@@ -45,9 +45,17 @@ pub(crate) fn open(path: &Path, busy_timeout: Duration) -> Result<Connection, Er
     Ok(conn)
 }
 
+/// How the connections of a pool are opened: the file stands by then.
+pub(crate) const OPEN_EXISTING: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE.union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
+
+/// What SQLite would have answered, for a file that we do not let it open.
+pub(crate) fn not_opened(why: Error) -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_CANTOPEN), Some(why.to_string()))
+}
+
 /// A plain connection to the file, which is created if it does not exist.
 pub(crate) fn connect(path: &Path) -> Result<Connection, Error> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let flags = OPEN_EXISTING | OpenFlags::SQLITE_OPEN_CREATE;
     Connection::open_with_flags(path, flags).map_err(|source| Error::CannotOpen { path: path.to_owned(), source })
 }
 

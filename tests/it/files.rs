@@ -166,3 +166,59 @@ fn an_outbox_that_only_writes_notices_too() {
     fs::rename(&away, &log).unwrap();
     eventually("it is back", || try_enqueue(&outbox).is_ok());
 }
+
+/// An outbox of which no connection of the pool has been opened yet: its messages came from elsewhere.
+fn without_connections(device: &Device) -> Outbox {
+    let (broker, _) = broker();
+    broker.go_offline();
+    let outbox = device.open(broker);
+    let sql = device.sql();
+    sql.execute_batch("PRAGMA wal_autocheckpoint = 0; CREATE TABLE reading (value)").unwrap();
+    for number in 0..5 {
+        sql.execute("INSERT INTO outbox (topic, payload) VALUES ('weather', ?1)", [number.to_string()]).unwrap();
+    }
+    outbox
+}
+
+#[test]
+fn nothing_is_begun_in_the_place_of_a_database_that_was_moved_away() {
+    let device = Device::new();
+    let outbox = without_connections(&device);
+    let away = device.folder().join("away.db");
+    fs::rename(device.database(), &away).unwrap();
+    assert!(matches!(outbox.stats(), Err(Error::Replaced { .. })));
+    assert!(matches!(outbox.connection(), Err(Error::Replaced { .. })));
+    let written =
+        outbox.transaction(|tx| -> Result<_, Error> { Ok(tx.execute("INSERT INTO reading VALUES (1)", [])?) });
+    assert!(matches!(written, Err(Error::Replaced { .. })), "{written:?}");
+    assert!(!device.database().exists());
+
+    fs::rename(&away, device.database()).unwrap();
+    wait_for_status(&outbox, "ok again", |status| status.storage == Storage::Ok);
+    assert_eq!(outbox.stats().unwrap().pending, 5);
+    try_enqueue(&outbox).unwrap();
+}
+
+#[test]
+fn what_the_application_writes_is_not_taken_either_once_the_log_is_deleted() {
+    let device = Device::new();
+    let outbox = without_connections(&device);
+    let write =
+        || outbox.transaction(|tx| -> Result<_, Error> { Ok(tx.execute("INSERT INTO reading VALUES (1)", [])?) });
+    write().unwrap();
+    // One connection stands idle in the pool; another one would have to be opened.
+    let first = outbox.connection().unwrap();
+    let log = beside(&device, "-wal");
+    fs::remove_file(&log).unwrap();
+    assert!(matches!(outbox.connection(), Err(Error::Replaced { .. })));
+    drop(first);
+    for _ in 0..3 {
+        assert!(matches!(write(), Err(Error::Replaced { .. })));
+        wait_for_status(&outbox, "the forwarder has ended", |status| status.role == Role::Stopped);
+    }
+    assert!(!log.exists());
+    drop(outbox);
+    let connection = device.sql();
+    assert_eq!(value::<i64>(&connection, "SELECT count(*) FROM reading", []), 1);
+    assert_eq!(value::<i64>(&connection, "SELECT count(*) FROM outbox", []), 5);
+}

@@ -43,6 +43,11 @@ impl Dispatcher {
             && self.ledger.is_empty()
     }
 
+    /// Whether something is settled that the table does not know.
+    pub fn owes_settlements(&self) -> bool {
+        !self.ledger.is_empty()
+    }
+
     /// Sessions that came up so far.
     pub fn sessions(&self) -> u64 {
         self.sessions.ups
