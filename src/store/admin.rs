@@ -240,7 +240,8 @@ pub(crate) fn oldest_pending(conn: &Connection, after: i64) -> Result<Option<i64
                  WHERE held_by IS NOT NULL AND status IS NOT 'SENT' AND status IS NOT 'FAILED'
                  UNION ALL
                  SELECT id FROM (SELECT id FROM main.outbox NOT INDEXED
-                                 WHERE id > ?1 AND status = 'PENDING' ORDER BY id LIMIT 1)))",
+                                 WHERE id > ?1 AND status IS NOT 'SENT' AND status IS NOT 'FAILED'
+                                 ORDER BY id LIMIT 1)))",
     )?;
     Ok(statement.query_row([after], |row| Ok(decode::integer(row, 0))).optional()?)
 }

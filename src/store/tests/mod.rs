@@ -10,6 +10,7 @@ mod guards;
 mod hostile;
 mod opening;
 mod pages;
+mod plans;
 mod properties;
 mod purge;
 mod reading;
