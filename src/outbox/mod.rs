@@ -77,8 +77,8 @@ impl Outbox {
 
     /// Writes `message` in the caller's own transaction: it is sent after the commit, and is gone after a rollback.
     ///
-    /// One INSERT into the table `outbox`, and a look at how much is pending if
-    /// [`Settings::max_pending`] or [`Settings::max_pending_bytes`] is set; nothing else is touched. The forwarder notices the commit within
+    /// One INSERT into the table `outbox`, and a look at how much is pending if [`Settings::max_pending`] or
+    /// [`Settings::max_pending_bytes`] is set; nothing else is touched. The forwarder notices the commit within
     /// [`Settings::poll_interval`], or at once after [`commit`](Self::commit) or [`wake`](Self::wake).
     ///
     /// Begin transactions as [IMMEDIATE](TransactionBehavior::Immediate): with a forwarder beside it, a deferred one

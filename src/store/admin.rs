@@ -201,26 +201,6 @@ pub(crate) fn unreadable(conn: &Connection) -> Result<u64, Error> {
     count(conn, "SELECT max(0, unreadable) FROM main.outbox_state WHERE id = 1")
 }
 
-/// Messages that were dealt with before, are to be sent again, and are in no lane.
-#[cfg(test)]
-pub(crate) fn waiting_count(conn: &Connection) -> Result<u64, Error> {
-    count(
-        conn,
-        "SELECT count(*) FROM main.outbox INDEXED BY outbox_again
-         WHERE status IS NOT 'SENT' AND status IS NOT 'FAILED' AND attempts > 0 AND held_by IS NULL",
-    )
-}
-
-/// Messages that wait in a lane.
-#[cfg(test)]
-pub(crate) fn held_count(conn: &Connection) -> Result<u64, Error> {
-    count(
-        conn,
-        "SELECT count(*) FROM main.outbox INDEXED BY outbox_held
-         WHERE held_by IS NOT NULL AND status IS NOT 'SENT' AND status IS NOT 'FAILED'",
-    )
-}
-
 fn count(conn: &Connection, sql: &str) -> Result<u64, Error> {
     let count: i64 = conn.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
     Ok(u64::try_from(count).unwrap_or(0))
@@ -260,7 +240,8 @@ pub(crate) fn oldest_pending(conn: &Connection, after: i64) -> Result<Option<i64
                  WHERE held_by IS NOT NULL AND status IS NOT 'SENT' AND status IS NOT 'FAILED'
                  UNION ALL
                  SELECT id FROM (SELECT id FROM main.outbox NOT INDEXED
-                                 WHERE id > ?1 AND status = 'PENDING' ORDER BY id LIMIT 1)))",
+                                 WHERE id > ?1 AND status IS NOT 'SENT' AND status IS NOT 'FAILED'
+                                 ORDER BY id LIMIT 1)))",
     )?;
     Ok(statement.query_row([after], |row| Ok(decode::integer(row, 0))).optional()?)
 }

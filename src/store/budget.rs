@@ -21,7 +21,7 @@ pub(crate) struct Budget {
     pub dealt_with: usize,
 }
 
-/// What is pending: PENDING rows and their bytes, as the table says.
+/// What is pending: rows that are neither SENT nor FAILED, and their bytes, as the table says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Pending {
     pub rows: u64,
@@ -64,7 +64,8 @@ const ANY_ASIDE: &str = "
         OR EXISTS (SELECT 1 FROM main.outbox INDEXED BY outbox_held
                    WHERE held_by IS NOT NULL AND status IS NOT 'SENT' AND status IS NOT 'FAILED')";
 
-/// The counters as they have to be when nothing is set aside. They are right by themselves, unless the table was damaged.
+/// The counters as they have to be when nothing is set aside. They are right by themselves, unless the file was
+/// damaged or somebody wrote over them.
 const RESET: &str = "
     UPDATE main.outbox_state SET aside = 0, aside_bytes = 0
     WHERE id = 1

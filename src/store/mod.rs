@@ -29,12 +29,12 @@ use rusqlite::Connection;
 
 use crate::Error;
 
+#[cfg(test)]
+pub(crate) use admin::pending_upto;
 pub(crate) use admin::{
     FailedRow, Status, Stored, discard, failed, failed_count, fresh_above, get, oldest_pending, position, retry,
     retry_all, unreadable,
 };
-#[cfg(test)]
-pub(crate) use admin::{held_count, pending_upto, waiting_count};
 #[cfg(test)]
 pub(crate) use budget::Pending;
 pub(crate) use budget::{Budget, pending};

@@ -98,10 +98,10 @@ pub(crate) struct Batch {
 /// Which rows to read, in the order of their ids. `after` is exclusive.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Query {
-    /// Rows nobody has dealt with yet: PENDING, no attempts, not held. Until `rows` or `bytes` are reached (the row
+    /// Rows nobody has dealt with yet: neither SENT nor FAILED, no attempts, not held. Until `rows` or `bytes` are reached (the row
     /// that reaches it included). `lanes`: look up [`Row::lane_held`].
     Fresh { after: i64, rows: usize, bytes: usize, lanes: bool },
-    /// PENDING rows with attempts that are in no lane.
+    /// Rows to be sent again: neither SENT nor FAILED, with attempts, in no lane.
     Again { after: i64, rows: usize },
     /// Rows of one lane.
     Lane { lane: Lane, after: i64, rows: usize },

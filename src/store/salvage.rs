@@ -244,7 +244,9 @@ impl Store {
         max_payload: usize,
     ) -> Result<Option<(Row, Content)>, Error> {
         let mut statement = self.conn.prepare_cached(ONE)?;
-        let params = named_params! { ":from": from, ":to": to, ":id": id, ":nth": limit(nth), ":lanes": lanes, ":max_payload": limit(max_payload) };
+        let params = named_params! {
+            ":from": from, ":to": to, ":id": id, ":nth": limit(nth), ":lanes": lanes, ":max_payload": limit(max_payload),
+        };
         let row = statement
             .query_row(params, |found| {
                 if decode::integer(found, AFTER_CONTENT + 1) != 1 {

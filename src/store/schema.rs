@@ -147,11 +147,12 @@ fn look(conn: &Connection) -> rusqlite::Result<Standing> {
                  WHERE name IN ('id', 'topic', 'payload', 'status', 'attempts', 'held_by', 'nonce', 'checksum',
                                'bytes', 'total_bytes'))
               + (SELECT count(*) FROM pragma_table_info('outbox_state', 'main')
-                 WHERE name IN ('id', 'version', 'position', 'barrier', 'aside', 'aside_bytes'))",
+                 WHERE name IN ('id', 'version', 'position', 'barrier', 'aside', 'aside_bytes', 'unreadable', 'era', 'era_age',
+                               'uptime', 'boot'))",
         [],
         |row| row.get(0),
     )?;
-    if columns != 16 {
+    if columns != 21 {
         return Ok(Standing::Foreign(first));
     }
     let version = conn.query_row(

@@ -65,8 +65,8 @@ const MEND: &str = "
     UPDATE main.outbox
     SET status = 'PENDING', status_at = 0, filler = NULL, attempts = 0, wait_ms = 0, held_by = NULL, synced = 0,
         last_error = NULL, created_at = 0, nonce = 0, checksum = NULL, qos = 1, retain = 0, priority = NULL,
-        bytes = NULL, total_bytes = NULL, expires_at = NULL, topic = 'damaged', key = NULL, content_type = NULL, response_topic = NULL,
-        correlation_data = NULL, headers = NULL,
+        bytes = NULL, total_bytes = NULL, expires_at = NULL, topic = 'damaged', key = NULL, content_type = NULL,
+        response_topic = NULL, correlation_data = NULL, headers = NULL,
         payload = CASE WHEN typeof(payload) = 'text' OR typeof(payload) = 'blob' THEN payload ELSE x'' END
     WHERE id = ?1 AND NOT (
         typeof(status) = 'text' AND typeof(status_at) = 'integer' AND typeof(attempts) = 'integer'

@@ -308,12 +308,37 @@ fn stats_are_true(outbox: &Outbox, what: &str) {
         let count: i64 = value(&sql, &format!("SELECT count(*) FROM outbox WHERE {condition}"), []);
         count.try_into().unwrap()
     };
+    let bytes = |condition: &str| -> u64 {
+        let sum: i64 = value(&sql, &format!("SELECT ifnull(sum(bytes), 0) FROM outbox WHERE {condition}"), []);
+        sum.try_into().unwrap()
+    };
     wait_for_stats(outbox, what, |stats| {
         stats.pending == count("status = 'PENDING'")
             && stats.waiting == count("status = 'PENDING' AND (attempts > 0 OR held_by IS NOT NULL)")
             && stats.failed == count("status = 'FAILED'")
+            && stats.pending_bytes == bytes("status = 'PENDING'")
             && stats.oldest_pending.is_some() == (stats.pending > 0)
     });
+}
+
+#[test]
+fn what_is_acknowledged_and_not_yet_written_down_is_not_pending_and_after_a_flush_nothing_is() {
+    let device = Device::new();
+    let (broker, everything) = broker();
+    let outbox = device.open_with(Settings { settle_after: Duration::from_secs(60), ..quick() }, broker.clone());
+    enqueue(&outbox, numbered("plain", 0..50));
+    (0..50).for_each(|_| drop(take(&everything)));
+    wait_for_stats(&outbox, "nothing is pending", |stats| stats.pending == 0 && stats.pending_bytes == 0);
+    let written: i64 = value(&device.sql(), "SELECT count(*) FROM outbox WHERE status = 'SENT'", []);
+    assert_eq!(written, 0, "the figures are ahead of the table");
+    broker.close_topic("closed", "no entry").unwrap();
+    enqueue(&outbox, numbered("closed", 0..10));
+    wait_for_stats(&outbox, "ten wait", |stats| stats.pending == 10 && stats.waiting == 10);
+    broker.open_topic("closed").unwrap();
+    (0..10).for_each(|_| drop(take(&everything)));
+    outbox.flush(SOON).unwrap();
+    let stats = outbox.stats().unwrap();
+    assert_eq!((stats.pending, stats.pending_bytes, stats.waiting, stats.in_flight), (0, 0, 0, 0));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 use super::{BUSY, Device, Fate, MAX_PAYLOAD, NOW, failed, held, message, waiting};
 use crate::store::{
-    Lane, Status, discard, failed as list, failed_count, fresh_above, get, held_count, oldest_pending, pending_upto,
-    retry, retry_all, waiting_count,
+    Lane, Status, discard, failed as list, failed_count, fresh_above, get, oldest_pending, pending_upto, retry,
+    retry_all,
 };
 use crate::{Error, Message};
 
@@ -59,7 +59,7 @@ fn all_failed_messages_are_retried_at_once() {
     device.settle(NOW, &fates);
     assert_eq!(retry_all(&device.app).unwrap(), 1_201);
     assert_eq!(retry_all(&device.app).unwrap(), 0);
-    assert_eq!(waiting_count(&device.app).unwrap(), 1_201);
+    assert_eq!(device.waiting_count(), 1_201);
     assert_eq!(failed_count(&device.app).unwrap(), 0);
 }
 
@@ -90,7 +90,7 @@ fn what_waits_is_counted_and_dated() {
     assert_eq!(oldest_pending(&device.app, 0).unwrap(), Some(1_000));
     let lane = Lane::Key("k".into());
     device.settle(NOW, &[(1, Fate::Sent), (2, Fate::Sent), (3, held(lane)), (4, waiting(None)), (5, Fate::Sent)]);
-    assert_eq!((waiting_count(&device.app).unwrap(), held_count(&device.app).unwrap()), (1, 1));
+    assert_eq!((device.waiting_count(), device.held_count()), (1, 1));
     assert_eq!(fresh_above(&device.app, 0, 100).unwrap(), 1);
     assert_eq!(fresh_above(&device.app, 0, 5).unwrap(), 1, "where the last is not looked at");
     assert_eq!(

@@ -57,7 +57,7 @@ fn a_settled_row_that_is_said_to_be_held_is_nobodys_lane() {
     device.put_many(2);
     device.settle(NOW, &[(1, Fate::Sent)]);
     device.sql("UPDATE outbox SET held_by = 'key a' WHERE id = 1");
-    assert_eq!(crate::store::held_count(&device.app).unwrap(), 0);
+    assert_eq!(device.held_count(), 0);
     assert!(!crate::store::pending_upto(&device.app, 1).unwrap());
 }
 

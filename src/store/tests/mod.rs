@@ -1,6 +1,7 @@
 //! What the store promises, on real files.
 
 mod admin;
+mod aside;
 mod budget;
 mod clocks;
 mod damage;
@@ -9,6 +10,7 @@ mod guards;
 mod hostile;
 mod opening;
 mod pages;
+mod plans;
 mod properties;
 mod purge;
 mod reading;
@@ -78,6 +80,22 @@ impl Device {
 
     fn text(&self, sql: &str) -> String {
         self.app.query_row(sql, [], |row| row.get(0)).unwrap_or_else(|e| panic!("{sql}: {e}"))
+    }
+
+    /// Messages that were dealt with before, are to be sent again, and are in no lane.
+    fn waiting_count(&self) -> i64 {
+        self.number(
+            "SELECT count(*) FROM outbox INDEXED BY outbox_again
+             WHERE status IS NOT 'SENT' AND status IS NOT 'FAILED' AND attempts > 0 AND held_by IS NULL",
+        )
+    }
+
+    /// Messages that wait in a lane.
+    fn held_count(&self) -> i64 {
+        self.number(
+            "SELECT count(*) FROM outbox INDEXED BY outbox_held
+             WHERE held_by IS NOT NULL AND status IS NOT 'SENT' AND status IS NOT 'FAILED'",
+        )
     }
 
     fn fresh(&self) -> Vec<(Row, Content)> {

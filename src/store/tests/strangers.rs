@@ -34,7 +34,10 @@ fn pythons_sqlite_reads_and_writes_the_same_file() {
     let mut device = Device::new();
     device.put(&Message::text("from/rust", "hello"));
     device.put_many(9);
-    device.settle(NOW, &[(1, Fate::Sent), (2, super::failed("no")), (3, super::waiting(None))]);
+    device.settle(
+        NOW,
+        &[(1, Fate::Sent), (2, super::failed("no")), (3, super::waiting(None)), (4, super::waiting(None))],
+    );
     let script = "
 import sqlite3, sys
 c = sqlite3.connect(sys.argv[1], timeout=10, isolation_level=None)
@@ -53,6 +56,7 @@ try:
 except sqlite3.IntegrityError:
     pass
 c.execute('DELETE FROM outbox WHERE id = 12')
+c.execute('DELETE FROM outbox WHERE id = 4')
 print(sqlite3.sqlite_version)
 ";
     // Old ones cannot read a STRICT table; that is said in the documentation and not tested here.
@@ -65,6 +69,7 @@ print(sqlite3.sqlite_version)
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let again: Vec<_> = device.store.read_again(0, 9).unwrap().iter().map(|row| row.id).collect();
     assert_eq!(again, [2, 3]);
+    assert_eq!(device.number("SELECT aside FROM outbox_state"), 2);
     let read = device.fresh();
     assert_eq!(message(&read[read.len() - 2].1), &Message::new("from/python", [0, 1]));
     let last = message(&read[read.len() - 1].1);
