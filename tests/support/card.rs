@@ -106,12 +106,13 @@ impl Card {
     pub fn fill(&self) -> Others {
         let others = Others(self.folder.join("others"));
         let mut file = File::create(&others.0).unwrap();
-        // In pieces that become smaller: a file system has use for the last ones.
-        for piece in [1 << 20, 64 << 10, 4 << 10, 1 << 10, 1] {
+        // In pieces that become smaller: a file system has use for the last ones. What others deleted before is free
+        // for good only when ext4 has written its journal.
+        for piece in [1 << 20, 64 << 10, 4 << 10, 1 << 10, 1].into_iter().cycle().take(25) {
             let bytes = vec![b'x'; piece];
             while file.write_all(&bytes).is_ok() {}
+            let _ = file.sync_all();
         }
-        let _ = file.sync_all();
         others
     }
 
