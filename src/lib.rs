@@ -138,9 +138,9 @@
 //!
 //! | level | what |
 //! |---|---|
-//! | error | the forwarder panicked: messages are kept and not sent |
-//! | warn | the link broke, the broker closed a topic, a message was parked, the disk refuses: said when it begins, not at each new try |
-//! | info | sessions that came up, who forwards |
+//! | error | the forwarder panicked: messages are kept and not sent; the database's files were deleted or moved |
+//! | warn | the link broke, the broker closed a topic, a message was parked, the disk refuses or is full, the database is damaged: said when it begins, not at each new try |
+//! | info | sessions that came up, who forwards, what is well again |
 //! | debug | each try to connect, and maintenance of the table |
 //!
 //! # Minimum supported Rust version
