@@ -25,7 +25,9 @@ const ONE: &str = concat!(
     content_columns!(),
     ",
             :lanes AND key IS NOT NULL
-            AND EXISTS (SELECT 1 FROM main.outbox AS held WHERE held.held_by = 'key ' || outbox.key),
+            AND EXISTS (SELECT 1 FROM main.outbox AS held
+                        WHERE held.held_by = 'key ' || outbox.key
+                          AND held.status IS NOT 'SENT' AND held.status IS NOT 'FAILED'),
             ",
     is_fresh!(),
     "
