@@ -59,9 +59,9 @@ pub enum Error {
         /// The file that is missing or another.
         path: PathBuf,
     },
-    /// SQLite has rolled back the whole transaction, after an error of an earlier statement in it (a full disk, an I/O
-    /// error, no memory): nothing of it is written, and what is executed on its connection now stands by itself. Leave
-    /// it and begin again.
+    /// The whole transaction is rolled back: by SQLite, after an error of an earlier statement in it (a full disk, an I/O
+    /// error, no memory), or by [`Outbox::commit`](crate::Outbox::commit), after an earlier commit that failed. Nothing of
+    /// it is written, and what is executed on its connection now stands by itself. Leave it and begin again.
     RolledBack,
     /// [`Outbox::transaction`](crate::Outbox::transaction) was called inside itself on the same thread, which would
     /// wait for itself for ever. Pass the outer transaction down instead, or use a savepoint of it.
@@ -184,7 +184,7 @@ impl fmt::Display for Error {
                 path.display()
             ),
             Error::RolledBack => f.write_str(
-                "SQLite rolled back this transaction after an earlier error in it: nothing of it is written, begin again",
+                "this transaction was rolled back, after an error in it or of an earlier commit: nothing of it is written, begin again",
             ),
             Error::Nested => {
                 f.write_str("a transaction of this outbox is already open on this thread: pass it down instead")

@@ -66,6 +66,8 @@ impl Disk {
     /// # Errors
     /// [`Error::Io`] if the database cannot be looked at.
     pub fn of(database: &Path, settings: &Settings) -> Result<Self, Error> {
+        let probe = beside(database, "-outbox-probe");
+        let _ = fs::remove_file(&probe); // of a program that was killed
         Ok(Disk {
             folder: database.parent().unwrap_or(Path::new("/")).to_owned(),
             keep_free: settings.keep_free,
@@ -73,7 +75,7 @@ impl Disk {
             files: Files::of(database)?,
             lost: AtomicBool::new(false),
             log_is_doubtful: AtomicBool::new(false),
-            probe: beside(database, "-outbox-probe"),
+            probe,
             seen: Mutex::new(None),
         })
     }
@@ -137,13 +139,18 @@ impl Disk {
         self.log_is_doubtful.store(true, Ordering::Relaxed);
     }
 
+    /// Whether the log has to be begun anew before anything is committed.
+    pub fn is_log_doubtful(&self) -> bool {
+        self.log_is_doubtful.load(Ordering::Relaxed)
+    }
+
     /// Has `empty` begin the log anew, if there is doubt about it.
     ///
     /// # Errors
     /// Those of `empty`: the doubt stays then.
     pub fn renew_log(&self, empty: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
         // Taken back before it is emptied: another commit may fail meanwhile.
-        if self.log_is_doubtful.load(Ordering::Relaxed) && self.log_is_doubtful.swap(false, Ordering::Relaxed) {
+        if self.is_log_doubtful() && self.log_is_doubtful.swap(false, Ordering::Relaxed) {
             self.probe().and_then(|()| empty()).inspect_err(|_| self.doubt_log())?;
         }
         Ok(())

@@ -2,6 +2,8 @@
 
 mod builder;
 mod messages;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -165,10 +167,20 @@ impl Outbox {
 
     /// Commits the caller's own transaction and wakes the forwarder.
     ///
+    /// After a commit that failed the write-ahead log has to be begun anew, which cannot be done within a transaction:
+    /// then this rolls it back, does that, and answers [`Error::RolledBack`].
+    ///
     /// # Errors
-    /// [`Error::Busy`], [`Error::Replaced`], [`Error::RolledBack`] and [`Error::Sqlite`] (a deferred constraint): nothing was
-    /// written. [`Error::MaybeCommitted`]: look before doing it again.
+    /// [`Error::MaybeCommitted`]: look before doing it again. All others, [`Error::Busy`], [`Error::Replaced`],
+    /// [`Error::RolledBack`], [`Error::Sqlite`] (a deferred constraint) and, while the disk still does not keep what it is
+    /// given, [`Error::Io`], [`Error::Disk`] and [`Error::Pool`]: nothing was written.
     pub fn commit(&self, transaction: Transaction<'_>) -> Result<(), Error> {
+        if self.inner.disk.is_log_doubtful() {
+            transaction.rollback()?;
+            let connection = self.connection()?;
+            self.inner.disk.renew_log(|| store::empty_log(&connection))?;
+            return Err(Error::RolledBack);
+        }
         self.inner.commit(transaction)?;
         self.wake();
         Ok(())
