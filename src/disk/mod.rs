@@ -271,9 +271,9 @@ fn beside(database: &Path, suffix: &str) -> PathBuf {
 
 /// Whether there is so little space that SQLite may not be able to open a database.
 pub(crate) fn is_full(database: &Path) -> bool {
-    database
-        .parent()
-        .is_some_and(|folder| free(if folder == "" { Path::new(".") } else { folder }).is_ok_and(|free| free < TO_OPEN))
+    database.parent().is_some_and(|folder| {
+        free(if folder.as_os_str().is_empty() { Path::new(".") } else { folder }).is_ok_and(|free| free < TO_OPEN)
+    })
 }
 
 /// Gives up the reserve of a database that is not open yet; whether there was one.
