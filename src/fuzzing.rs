@@ -3,7 +3,12 @@
 //! Each function takes any bytes, and panics where something promised does not hold.
 
 // Finding something out is a panic here.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a target stops where a promise does not hold"
+)]
 
 use bytes::BytesMut;
 use serde::de::DeserializeOwned;
