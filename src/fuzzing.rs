@@ -2,7 +2,6 @@
 //!
 //! Each function takes any bytes, and panics where something promised does not hold.
 
-// Finding something out is a panic here.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
