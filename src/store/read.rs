@@ -25,18 +25,28 @@ macro_rules! is_fresh {
                                AND held.status IS NOT 'SENT' AND held.status IS NOT 'FAILED'))"
     };
 }
-pub(super) use is_fresh;
 
-const FRESH: &str = concat!(
-    "SELECT ",
-    row_columns!(),
-    ", ",
-    content_columns!(),
-    ",
+/// What is read of such a row, and whether its key's lane is held.
+macro_rules! fresh_columns {
+    () => {
+        concat!(
+            row_columns!(),
+            ", ",
+            content_columns!(),
+            ",
             :lanes AND key IS NOT NULL
             AND EXISTS (SELECT 1 FROM main.outbox AS held
                         WHERE held.held_by = 'key ' || outbox.key
-                          AND held.status IS NOT 'SENT' AND held.status IS NOT 'FAILED')
+                          AND held.status IS NOT 'SENT' AND held.status IS NOT 'FAILED')"
+        )
+    };
+}
+pub(super) use {fresh_columns, is_fresh};
+
+const FRESH: &str = concat!(
+    "SELECT ",
+    fresh_columns!(),
+    "
      FROM main.outbox NOT INDEXED
      WHERE id >= :after + 1 AND ",
     is_fresh!(),

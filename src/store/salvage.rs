@@ -10,7 +10,7 @@ use rusqlite::{OptionalExtension, named_params, params};
 
 use super::damage::{is_damaged, of_a_row};
 use super::decode::{self, AFTER_CONTENT, AFTER_ROW, content_columns, row_columns};
-use super::read::{is_fresh, limit};
+use super::read::{fresh_columns, is_fresh, limit};
 use super::{Content, Row, Store};
 use crate::Error;
 
@@ -20,14 +20,8 @@ const WINDOW: usize = 512;
 // The id is compared row by row and not searched for: a search may go astray.
 const ONE: &str = concat!(
     "SELECT ",
-    row_columns!(),
-    ", ",
-    content_columns!(),
+    fresh_columns!(),
     ",
-            :lanes AND key IS NOT NULL
-            AND EXISTS (SELECT 1 FROM main.outbox AS held
-                        WHERE held.held_by = 'key ' || outbox.key
-                          AND held.status IS NOT 'SENT' AND held.status IS NOT 'FAILED'),
             ",
     is_fresh!(),
     "

@@ -22,7 +22,7 @@ mod properties;
 mod secrets;
 mod transaction;
 
-#[allow(dead_code)] // the chaos test takes more of it
+#[allow(dead_code, reason = "the chaos test takes more of it")]
 #[path = "../chaos/chance.rs"]
 mod chance;
 
