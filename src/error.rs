@@ -111,6 +111,17 @@ pub enum Error {
         /// The journal mode it stayed in.
         mode: String,
     },
+    /// The file does not exist, and was to be opened as it is: see [`Builder::existing`](crate::Builder::existing). Nothing
+    /// was created.
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The database has no outbox, and was to be opened as it is. It is untouched.
+    NoOutbox {
+        /// The file.
+        path: PathBuf,
+    },
     /// The file does not exist, and the folder does not either, or it cannot be opened.
     CannotOpen {
         /// The file.
@@ -153,6 +164,15 @@ pub enum Error {
     },
     /// Any other error of SQLite's.
     Sqlite(rusqlite::Error),
+}
+
+impl Error {
+    pub(crate) fn path_is_no_text() -> Self {
+        Error::Invalid {
+            field: "path of the database",
+            why: "is not UTF-8, in which SQLite tells a transaction's file by name: rename it".to_owned(),
+        }
+    }
 }
 
 impl fmt::Display for Error {
@@ -218,6 +238,8 @@ impl fmt::Display for Error {
                 "{} stays in journal mode {mode:?} instead of WAL: close its other users, and keep it on a local file system",
                 path.display()
             ),
+            Error::Missing { path } => write!(f, "{} does not exist", path.display()),
+            Error::NoOutbox { path } => write!(f, "{} is a database without an outbox", path.display()),
             Error::CannotOpen { path, .. } => write!(f, "{} cannot be opened", path.display()),
             Error::NoSuchMessage { id, wanted } => write!(f, "row {id} of the outbox is not {wanted}"),
             Error::NoBroker => f.write_str("this outbox was opened without a broker"),

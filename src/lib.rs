@@ -162,14 +162,17 @@ pub mod fuzzing;
 #[cfg(all(test, not(fuzzing), feature = "tls"))]
 mod fuzzing;
 mod gate;
+pub mod inspector;
 mod message;
 mod outbox;
 mod settings;
 mod status;
 mod store;
+mod topic_filter;
 
 pub use error::Error;
 pub use full::{Full, Limit};
+pub use inspector::Inspector;
 pub use message::{
     DUPLICATE_HEADER, ID_HEADER, MAX_EXPIRY, MAX_HEADER, MAX_HEADERS, MAX_KEY, MAX_TOPIC, Message, MessageId, Payload,
     QoS, RESERVED_HEADERS,

@@ -20,7 +20,7 @@ use reserve::{Reserve, is_lack_of_space};
 
 pub(crate) use files::Part;
 
-use crate::{Error, Full, Limit, Settings, Storage};
+use crate::{Error, Full, Limit, Settings, Storage, inspector};
 
 /// For how long what was seen of the disk is believed, as long as little is written.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -260,6 +260,21 @@ impl Disk {
     fn seen(&self) -> MutexGuard<'_, Option<Seen>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// How large the files of a database are that need not be open, and how much space there is.
+///
+/// # Errors
+/// [`Error::Io`] if the database or the file system cannot be looked at.
+pub(crate) fn files(database: &Path) -> Result<inspector::Files, Error> {
+    let size = |path: &Path| fs::metadata(path).map(|found| found.len());
+    let size_of = |suffix| size(&beside(database, suffix)).unwrap_or(0);
+    Ok(inspector::Files {
+        database: size(database).map_err(|source| Error::Io { path: database.to_owned(), source })?,
+        log: size_of("-wal"),
+        reserve: size_of("-outbox-reserve"),
+        free: free(database.parent().unwrap_or(Path::new("/")))?,
+    })
 }
 
 /// A file beside the database, as SQLite names its own.

@@ -14,7 +14,7 @@ use crate::disk::{self, Disk};
 use crate::forwarder::{Mailbox, OnFailed, Parts, Shared, start};
 use crate::gate::Gate;
 use crate::status::{FailedMessage, Role};
-use crate::store::{self, Store};
+use crate::store::{self, Creation, Store};
 use crate::{Error, Settings};
 
 /// Connections of the pool: one that writes, and one for whoever looks meanwhile.
@@ -27,6 +27,7 @@ pub(crate) type OnConnect = Arc<dyn Fn(&mut Connection) -> rusqlite::Result<()> 
 #[must_use = "nothing is opened before `open`"]
 pub struct Builder {
     path: PathBuf,
+    creation: Creation,
     settings: Settings,
     broker: Option<Box<dyn Broker>>,
     pool: Option<Pool<SqliteConnectionManager>>,
@@ -36,8 +37,21 @@ pub struct Builder {
 
 impl Builder {
     pub(super) fn new(path: &Path) -> Self {
-        let path = path.to_owned();
-        Builder { path, settings: Settings::default(), broker: None, pool: None, on_connect: None, on_failed: None }
+        Builder {
+            path: path.to_owned(),
+            creation: Creation::Allowed,
+            settings: Settings::default(),
+            broker: None,
+            pool: None,
+            on_connect: None,
+            on_failed: None,
+        }
+    }
+
+    /// Opens what is there: a path that was mistyped creates no database, and another program's database gets no outbox.
+    pub fn existing(mut self) -> Self {
+        self.creation = Creation::Refused;
+        self
     }
 
     /// How messages are kept and forwarded. Defaults to [`Settings::default`].
@@ -89,24 +103,21 @@ impl Builder {
     ///
     /// # Errors
     /// [`Error::Settings`] with all that is wrong with them; [`Error::CannotOpen`], [`Error::NotADatabase`],
-    /// [`Error::ReadOnly`], [`Error::NotWal`], [`Error::NewerSchema`], [`Error::ForeignTable`], [`Error::Busy`]: the
-    /// file is then as it was. [`Error::DiskFull`], [`Error::Disk`], [`Error::Damaged`] and [`Error::Sqlite`], a hook's
+    /// [`Error::ReadOnly`], [`Error::NotWal`], [`Error::NewerSchema`], [`Error::ForeignTable`], [`Error::Busy`] and, after
+    /// [`existing`](Self::existing), [`Error::Missing`] and [`Error::NoOutbox`]: the file is then as it was. [`Error::DiskFull`], [`Error::Disk`], [`Error::Damaged`] and [`Error::Sqlite`], a hook's
     /// own errors among them; [`Error::Invalid`] for a path that is not UTF-8; [`Error::Io`] where the system has no
     /// thread for the forwarder, or does not let the reserve be made.
     pub fn open(self) -> Result<Outbox, Error> {
         self.settings.check()?;
         let on_connect = self.on_connect.unwrap_or_else(|| Arc::new(|_| Ok(())));
-        let connection = match connect(&self.path, &self.settings, &on_connect) {
+        let connection = match connect(&self.path, self.creation, &self.settings, &on_connect) {
             // -shm has to be made, and there is no space for it, nor perhaps for a folder's entry.
             Err(_) if disk::is_full(&self.path) && disk::give_up_reserve(&self.path) => {
-                connect(&self.path, &self.settings, &on_connect)?
+                connect(&self.path, self.creation, &self.settings, &on_connect)?
             }
             connected => connected?,
         };
-        let path = connection.path().map(PathBuf::from).ok_or_else(|| Error::Invalid {
-            field: "path of the database",
-            why: "is not UTF-8, in which SQLite tells a transaction's file by name: rename it".to_owned(),
-        })?;
+        let path = connection.path().map(PathBuf::from).ok_or_else(Error::path_is_no_text)?;
         let disk = Arc::new(Disk::of(&path, &self.settings)?);
         let pool = match self.pool {
             Some(pool) => pool,
@@ -144,10 +155,10 @@ impl Builder {
 }
 
 /// On a plain connection: a pool flattens errors, and takes its whole timeout to say them.
-fn connect(path: &Path, settings: &Settings, on_connect: &OnConnect) -> Result<Connection, Error> {
-    let mut connection = store::connect(path)?;
+fn connect(path: &Path, creation: Creation, settings: &Settings, on_connect: &OnConnect) -> Result<Connection, Error> {
+    let mut connection = store::connect(path, creation)?;
     on_connect(&mut connection)?;
-    store::prepare(&mut connection, path, settings.busy_timeout)?;
+    store::prepare(&mut connection, path, creation, settings.busy_timeout)?;
     Ok(connection)
 }
 

@@ -122,12 +122,7 @@ impl From<Stored> for StoredMessage {
     fn from(stored: Stored) -> Self {
         StoredMessage {
             id: stored.id,
-            state: match stored.status {
-                Some(store::Status::Pending) => MessageState::Pending,
-                Some(store::Status::Sent) => MessageState::Sent,
-                Some(store::Status::Failed) => MessageState::Failed,
-                None => MessageState::Damaged,
-            },
+            state: state(stored.status),
             since: wall_clock(stored.status_at),
             created_at: wall_clock(stored.created_at),
             attempts: stored.attempts,
@@ -142,7 +137,16 @@ impl From<Stored> for StoredMessage {
     }
 }
 
-fn wall_clock(unix_ms: i64) -> SystemTime {
+pub(crate) fn state(status: Option<store::Status>) -> MessageState {
+    match status {
+        Some(store::Status::Pending) => MessageState::Pending,
+        Some(store::Status::Sent) => MessageState::Sent,
+        Some(store::Status::Failed) => MessageState::Failed,
+        None => MessageState::Damaged,
+    }
+}
+
+pub(crate) fn wall_clock(unix_ms: i64) -> SystemTime {
     let since_1970 = Duration::from_millis(u64::try_from(unix_ms).unwrap_or(0));
     UNIX_EPOCH.checked_add(since_1970).unwrap_or(UNIX_EPOCH)
 }

@@ -16,6 +16,7 @@ use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
 pub use builder::Builder;
+pub(crate) use messages::{state, wall_clock};
 
 use crate::broker::{Broker, Check};
 use crate::disk::Disk;

@@ -33,6 +33,20 @@ pub(crate) enum Status {
     Failed,
 }
 
+impl Status {
+    pub fn word(self) -> &'static str {
+        match self {
+            Status::Pending => "PENDING",
+            Status::Sent => "SENT",
+            Status::Failed => "FAILED",
+        }
+    }
+
+    pub fn of(word: Option<&str>) -> Option<Status> {
+        [Status::Pending, Status::Sent, Status::Failed].into_iter().find(|status| word == Some(status.word()))
+    }
+}
+
 /// All of one row.
 #[derive(Clone, Debug)]
 pub(crate) struct Stored {
@@ -113,12 +127,7 @@ pub(crate) fn get(conn: &Connection, id: i64, max_payload: usize) -> Result<Opti
             let row = decode::row(found);
             Ok(Stored {
                 id: MessageId::new(row.id, decode::integer(found, decode::AFTER_ROW + 1)),
-                status: match decode::lossy(found, decode::AFTER_ROW).as_deref() {
-                    Some("PENDING") => Some(Status::Pending),
-                    Some("SENT") => Some(Status::Sent),
-                    Some("FAILED") => Some(Status::Failed),
-                    _ => None,
-                },
+                status: Status::of(decode::lossy(found, decode::AFTER_ROW).as_deref()),
                 status_at: decode::integer(found, AFTER_CONTENT),
                 created_at: decode::integer(found, AFTER_CONTENT + 1),
                 attempts: row.attempts,

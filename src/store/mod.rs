@@ -14,6 +14,7 @@ mod enqueue;
 #[cfg(all(any(test, fuzzing), feature = "tls"))]
 pub(crate) mod fuzzing;
 mod indexes;
+mod inspect;
 mod purge;
 mod read;
 mod row;
@@ -43,11 +44,12 @@ pub(crate) use decode::DAMAGED;
 #[cfg(all(any(test, fuzzing), feature = "tls"))]
 pub(crate) use decode::headers_to_json;
 pub(crate) use enqueue::enqueue;
+pub(crate) use inspect::{Summary, Wanted, figures, look_into, summaries};
 pub(crate) use purge::{Purge, Uptime};
 pub(crate) use row::{Batch, Content, Fate, Lane, Query, Row, Settlement};
 #[cfg(test)]
 pub(crate) use schema::open;
-pub(crate) use schema::{OPEN_EXISTING, connect, not_opened, prepare};
+pub(crate) use schema::{Creation, OPEN_EXISTING, connect, not_opened, prepare};
 
 /// The forwarder's own connection and what it remembers of the table between two calls.
 pub(crate) struct Store {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::time::{Duration, Instant};
-use std::{cmp, thread};
+use std::{cmp, fs, io, thread};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, ffi};
@@ -40,8 +40,8 @@ pub(super) const NAMES: [&str; 16] = [
 /// [`Error::NewerSchema`] leave the file as it was; [`Error::Busy`] if others kept it locked for `busy_timeout`.
 #[cfg(test)]
 pub(crate) fn open(path: &Path, busy_timeout: Duration) -> Result<Connection, Error> {
-    let mut conn = connect(path)?;
-    prepare(&mut conn, path, busy_timeout)?;
+    let mut conn = connect(path, Creation::Allowed)?;
+    prepare(&mut conn, path, Creation::Allowed, busy_timeout)?;
     Ok(conn)
 }
 
@@ -53,19 +53,41 @@ pub(crate) fn not_opened(why: Error) -> rusqlite::Error {
     rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_CANTOPEN), Some(why.to_string()))
 }
 
-/// A plain connection to the file, which is created if it does not exist.
-pub(crate) fn connect(path: &Path) -> Result<Connection, Error> {
-    let flags = OPEN_EXISTING | OpenFlags::SQLITE_OPEN_CREATE;
+/// Whether what is not there is made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Creation {
+    /// The file and the outbox in it.
+    Allowed,
+    /// Neither; an outbox of an older version is still brought up to this one.
+    Refused,
+}
+
+/// A plain connection to the file.
+pub(crate) fn connect(path: &Path, creation: Creation) -> Result<Connection, Error> {
+    let flags = match creation {
+        Creation::Allowed => OPEN_EXISTING | OpenFlags::SQLITE_OPEN_CREATE,
+        Creation::Refused if is_missing(path) => return Err(Error::Missing { path: path.to_owned() }),
+        Creation::Refused => OPEN_EXISTING,
+    };
     Connection::open_with_flags(path, flags).map_err(|source| Error::CannotOpen { path: path.to_owned(), source })
 }
 
+pub(super) fn is_missing(path: &Path) -> bool {
+    fs::metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
 /// [`open`] for a connection that stands already, the application's for example; `path` is for the errors.
-pub(crate) fn prepare(conn: &mut Connection, path: &Path, busy_timeout: Duration) -> Result<(), Error> {
+pub(crate) fn prepare(
+    conn: &mut Connection,
+    path: &Path,
+    creation: Creation,
+    busy_timeout: Duration,
+) -> Result<(), Error> {
     conn.busy_timeout(busy_timeout)?;
     let deadline = Instant::now() + busy_timeout;
     loop {
         // Changing the journal mode does not wait for other connections but answers BUSY at once, so we wait here.
-        match attempt(conn, path) {
+        match attempt(conn, path, creation) {
             Err(Error::Busy(_)) if Instant::now() < deadline => {
                 thread::sleep(cmp::min(Duration::from_millis(10), busy_timeout));
             }
@@ -74,7 +96,7 @@ pub(crate) fn prepare(conn: &mut Connection, path: &Path, busy_timeout: Duration
     }
 }
 
-fn attempt(conn: &mut Connection, path: &Path) -> Result<(), Error> {
+fn attempt(conn: &mut Connection, path: &Path, creation: Creation) -> Result<(), Error> {
     let explain = |error| explain(error, path);
     // Closing the last connection would write the log of a database that we may be about to refuse into its file.
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
@@ -84,6 +106,9 @@ fn attempt(conn: &mut Connection, path: &Path) -> Result<(), Error> {
     }
     // Looked at before anything is written, since the file may be another program's.
     let standing = look(conn).map_err(explain)?.version()?;
+    if standing == 0 && creation == Creation::Refused {
+        return Err(Error::NoOutbox { path: path.to_owned() });
+    }
     let mode: String = conn.pragma_query_value(Some("main"), "journal_mode", |row| row.get(0)).map_err(explain)?;
     if mode != "wal" {
         let mode: String = conn.query_row("PRAGMA main.journal_mode = WAL", [], |row| row.get(0)).map_err(explain)?;
@@ -128,6 +153,14 @@ impl Standing {
                 .ok_or(Error::NewerSchema { found, known: VERSION }),
         }
     }
+}
+
+/// The version of the outbox in the database; 0 where there is none.
+///
+/// # Errors
+/// [`Error::NotADatabase`], [`Error::ForeignTable`], [`Error::NewerSchema`], and what SQLite answers.
+pub(super) fn version(conn: &Connection, path: &Path) -> Result<usize, Error> {
+    look(conn).map_err(|error| explain(error, path))?.version()
 }
 
 fn look(conn: &Connection) -> rusqlite::Result<Standing> {

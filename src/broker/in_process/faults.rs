@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::filter::Filter;
 use crate::broker::{Cause, Down, Refusal, Verdict};
+use crate::topic_filter::TopicFilter;
 
 /// What stands against sessions, messages and acknowledgements. Nothing, as it is made.
 #[derive(Default)]
@@ -13,13 +13,13 @@ pub(super) struct Faults {
     /// Answers that are still to be kept back.
     pub lose: usize,
     pub delay: Duration,
-    closed: Vec<(Filter, String)>,
+    closed: Vec<(TopicFilter, String)>,
     refusals: Vec<Refusals>,
-    hang_ups: Vec<(Filter, usize)>,
+    hang_ups: Vec<(TopicFilter, usize)>,
 }
 
 struct Refusals {
-    filter: Filter,
+    filter: TopicFilter,
     refusal: Refusal,
     left: usize,
 }
@@ -56,21 +56,21 @@ impl Faults {
     }
 
     /// A second rule for the same filter replaces the first, here and below: so the rules stay as few as the filters.
-    pub fn close(&mut self, filter: Filter, reason: String) {
+    pub fn close(&mut self, filter: TopicFilter, reason: String) {
         self.open(&filter);
         self.closed.push((filter, reason));
     }
 
-    pub fn open(&mut self, filter: &Filter) {
+    pub fn open(&mut self, filter: &TopicFilter) {
         self.closed.retain(|(closed, _)| closed != filter);
     }
 
-    pub fn refuse(&mut self, filter: Filter, refusal: Refusal, times: usize) {
+    pub fn refuse(&mut self, filter: TopicFilter, refusal: Refusal, times: usize) {
         self.refusals.retain(|rule| rule.filter != filter && rule.left > 0);
         self.refusals.push(Refusals { filter, refusal, left: times });
     }
 
-    pub fn hang_up(&mut self, filter: Filter, younger: usize) {
+    pub fn hang_up(&mut self, filter: TopicFilter, younger: usize) {
         self.hang_ups.retain(|(other, _)| *other != filter);
         self.hang_ups.push((filter, younger));
     }

@@ -57,7 +57,6 @@
 //! ```
 
 mod faults;
-mod filter;
 mod shared;
 mod state;
 mod subscriber;
@@ -70,13 +69,13 @@ use std::sync::{Arc, Condvar};
 use std::time::{Duration, Instant};
 
 use self::faults::Faults;
-use self::filter::Filter;
 use self::shared::Shared;
 use self::state::State;
 pub use self::subscriber::{Arrival, Subscriber};
 use crate::Error;
 use crate::broker::{Broker, Delivery, Limits, Link, Refusal};
 use crate::message::{Message, MessageId};
+use crate::topic_filter::TopicFilter;
 
 /// A handle to a broker within this process. See the [module](self) for how it works.
 ///
@@ -105,7 +104,7 @@ impl InProcess {
     /// # Errors
     /// [`Error::Invalid`] if `filter` breaks those rules, as do those below that take one.
     pub fn subscribe(&self, filter: &str) -> Result<Subscriber, Error> {
-        let filter = Filter::parse(filter)?;
+        let filter = TopicFilter::parse(filter)?;
         let ready = Arc::new(Condvar::new());
         let number = self.shared.change(|state| state.subscribe(filter, Arc::clone(&ready)));
         Ok(Subscriber::new(Arc::clone(&self.shared), number, ready))
@@ -146,7 +145,7 @@ impl InProcess {
     /// # Errors
     /// [`Error::Invalid`] if `filter` is none.
     pub fn close_topic(&self, filter: &str, reason: impl Into<String>) -> Result<(), Error> {
-        let (filter, reason) = (Filter::parse(filter)?, reason.into());
+        let (filter, reason) = (TopicFilter::parse(filter)?, reason.into());
         self.faults(|faults| faults.close(filter, reason));
         Ok(())
     }
@@ -156,7 +155,7 @@ impl InProcess {
     /// # Errors
     /// [`Error::Invalid`] if `filter` is none.
     pub fn open_topic(&self, filter: &str) -> Result<(), Error> {
-        let filter = Filter::parse(filter)?;
+        let filter = TopicFilter::parse(filter)?;
         self.faults(|faults| faults.open(&filter));
         Ok(())
     }
@@ -166,7 +165,7 @@ impl InProcess {
     /// # Errors
     /// [`Error::Invalid`] if `filter` is none.
     pub fn refuse(&self, filter: &str, refusal: Refusal, times: usize) -> Result<(), Error> {
-        let filter = Filter::parse(filter)?;
+        let filter = TopicFilter::parse(filter)?;
         self.faults(|faults| faults.refuse(filter, refusal, times));
         Ok(())
     }
@@ -198,7 +197,7 @@ impl InProcess {
     /// # Errors
     /// [`Error::Invalid`] if `filter` is none.
     pub fn hang_up_late(&self, filter: &str, younger: usize) -> Result<(), Error> {
-        let filter = Filter::parse(filter)?;
+        let filter = TopicFilter::parse(filter)?;
         self.faults(|faults| faults.hang_up(filter, younger));
         Ok(())
     }

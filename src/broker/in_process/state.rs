@@ -8,10 +8,10 @@ use std::sync::{Arc, Condvar};
 use std::time::Instant;
 
 use super::faults::{Faults, Meeting};
-use super::filter::Filter;
 use super::{Builder, Counts, Seen, Unsubscribed};
 use crate::broker::{Cause, Delivery, Down, Limits, Link, Receipt, Refusal, Verdict, Waker};
 use crate::message::{Message, MessageId};
+use crate::topic_filter::TopicFilter;
 
 /// Names one delivery to a session, in the order of arrival, never used twice. What has been settled or let go is no
 /// longer in its session, so a late word about it finds nothing.
@@ -66,7 +66,7 @@ struct InFlight {
 }
 
 struct Subscription {
-    filter: Filter,
+    filter: TopicFilter,
     /// Bounded by the windows of the sessions: what leaves a session leaves here.
     queue: VecDeque<Place>,
     ready: Arc<Condvar>,
@@ -267,7 +267,7 @@ impl State {
 
 /// Subscribers and their answers.
 impl State {
-    pub fn subscribe(&mut self, filter: Filter, ready: Arc<Condvar>) -> u64 {
+    pub fn subscribe(&mut self, filter: TopicFilter, ready: Arc<Condvar>) -> u64 {
         let number = self.number();
         self.subscriptions.insert(number, Subscription { filter, queue: VecDeque::new(), ready });
         self.counts.subscribers += 1;

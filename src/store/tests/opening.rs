@@ -144,7 +144,7 @@ fn what_cannot_be_written_is_said_to_be_read_only() {
     let path = folder.path().join("device.db");
     Connection::open(&path).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
     let mut conn = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
-    assert!(matches!(prepare(&mut conn, &path, BUSY), Err(Error::ReadOnly { .. })));
+    assert!(matches!(prepare(&mut conn, &path, Creation::Allowed, BUSY), Err(Error::ReadOnly { .. })));
 }
 
 #[test]

@@ -7,9 +7,9 @@ use crate::message::MAX_TOPIC;
 
 /// A topic filter that keeps the rules: `+` stands for one level, `#` for all that follow and for their parent.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Filter(String);
+pub(crate) struct TopicFilter(String);
 
-impl Filter {
+impl TopicFilter {
     pub fn parse(text: &str) -> Result<Self, Error> {
         let invalid = |why: String| Err(Error::Invalid { field: "topic filter", why });
         if text.is_empty() || text.len() > MAX_TOPIC {
@@ -30,7 +30,7 @@ impl Filter {
                 return invalid(format!("is {text:?}; `#` must be the last level, as in `a/#`"));
             }
         }
-        Ok(Filter(text.to_owned()))
+        Ok(TopicFilter(text.to_owned()))
     }
 
     pub fn matches(&self, topic: &str) -> bool {
@@ -103,7 +103,7 @@ mod tests {
             ("ü/+", "ü/ñ", true),
         ];
         for (filter, topic, matches) in CASES {
-            assert_eq!(Filter::parse(filter).unwrap().matches(topic), matches, "{filter} and {topic}");
+            assert_eq!(TopicFilter::parse(filter).unwrap().matches(topic), matches, "{filter} and {topic}");
         }
     }
 
@@ -123,7 +123,7 @@ mod tests {
             ("$share/group/sport", "shared subscription"),
         ];
         for (filter, rule) in cases {
-            let said = Filter::parse(filter).unwrap_err().to_string();
+            let said = TopicFilter::parse(filter).unwrap_err().to_string();
             assert!(said.starts_with("the topic filter ") && said.contains(rule), "{said}");
         }
     }

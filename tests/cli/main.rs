@@ -1,0 +1,9 @@
+//! The command line tool as its users have it: the program itself, real files, a real broker.
+
+mod completions;
+
+#[path = "../support/device.rs"]
+mod device;
+#[path = "../support/mosquitto.rs"]
+mod mosquitto;
+mod tool;
