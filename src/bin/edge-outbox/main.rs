@@ -6,6 +6,7 @@ mod completions;
 mod database;
 mod discard;
 mod enqueue;
+mod failed;
 mod failure;
 mod forward;
 mod init;
