@@ -1,5 +1,6 @@
 //! What can be asked of the tool. The words here are its help.
 
+mod broker;
 mod settings;
 mod values;
 
@@ -10,7 +11,8 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use edge_outbox::{MessageState, QoS};
 
-pub use settings::{BrokerArgs, ForwardSettings, WriteSettings};
+pub use broker::BrokerArgs;
+pub use settings::{ForwardSettings, WriteSettings};
 pub use values::{Header, RowId};
 
 /// Operates a transactional outbox: messages in a SQLite database, on their way to an MQTT broker.
@@ -55,9 +57,9 @@ pub struct Database {
     /// The SQLite database
     #[arg(value_name = "DB")]
     pub path: PathBuf,
-    /// How long to wait while another program keeps the database locked
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = values::duration)]
-    pub busy_timeout: Duration,
+    /// How long to wait while another program keeps the database locked, with its unit [default: 5s]
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    pub busy_timeout: Option<Duration>,
 }
 
 #[derive(clap::Args)]
