@@ -13,9 +13,18 @@ use crate::output;
 /// Goes up when a key vanishes or means something else; not when there is a new one.
 const FORMAT: u32 = 1;
 
-/// One object in one line.
+/// One object in one line. It may be read by a person, so that what a terminal would obey is written as JSON's `\u`.
 pub fn print(out: &mut impl Write, form: &impl Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string(form).map_err(Failure::no)?;
+    let mut text = serde_json::to_string(form).map_err(Failure::no)?;
+    if text.chars().any(output::is_hidden) {
+        text = text.chars().fold(String::with_capacity(text.len()), |mut plain, c| {
+            match output::is_hidden(c) {
+                true => c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| plain.push_str(&format!("\\u{unit:04x}"))),
+                false => plain.push(c),
+            }
+            plain
+        });
+    }
     Ok(writeln!(out, "{text}")?)
 }
 

@@ -45,7 +45,7 @@ pub fn run(args: List) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-const HEAD: [&str; COLUMNS] = ["ROW", "STATUS", "AGE", "TOPIC", "KEY", "SIZE", "ATTEMPTS", "REASON"];
+const HEAD: [&str; COLUMNS] = ["ROW", "STATUS", "AGE", "TOPIC", "KEY", "SIZE", "TRIES", "REASON"];
 const COLUMNS: usize = 8;
 
 /// Columns become wider with a later page, never narrower.
@@ -88,8 +88,8 @@ impl Table {
             message.id.row().to_string(),
             json::state(message.state).to_owned(),
             age(message.created_at).map_or_else(|| "-".to_owned(), brief),
-            fit(line(&message.topic), 3, MOST_TOPIC),
-            fit(message.key.as_deref().map_or_else(|| "-".to_owned(), line), 6, MOST_KEY),
+            fit(line(&message.topic), 4, MOST_TOPIC),
+            fit(message.key.as_deref().map_or_else(|| "-".to_owned(), line), 8, MOST_KEY),
             bytes(message.size),
             message.attempts.to_string(),
             reason(message),
