@@ -52,7 +52,7 @@ pub enum Command {
 }
 
 /// The database, for each command.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub struct Database {
     /// The SQLite database
     #[arg(value_name = "DB")]
