@@ -35,7 +35,7 @@ use crate::Error;
 #[cfg(test)]
 pub(crate) use admin::pending_upto;
 pub(crate) use admin::{
-    FailedRow, Status, Stored, discard, discard_some, failed, failed_count, fresh_above, get, last_failed,
+    FailedRow, Status, Stored, discard, discard_some, failed, failed_count, fresh_above, get, last_failed, newest,
     oldest_pending, position, retry, retry_all, unreadable,
 };
 #[cfg(test)]

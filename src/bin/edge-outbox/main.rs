@@ -3,6 +3,7 @@
 mod args;
 mod check;
 mod completions;
+mod config;
 mod database;
 mod discard;
 mod enqueue;
@@ -10,6 +11,7 @@ mod failed;
 mod failure;
 mod forward;
 mod init;
+mod json;
 mod list;
 mod output;
 mod purge;

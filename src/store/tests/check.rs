@@ -220,7 +220,8 @@ fn what_is_written_and_settled_meanwhile_is_no_fault() {
     let Device { _folder, path, app, mut store } = device;
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
-        scope.spawn(|| {
+        let done = &done;
+        scope.spawn(move || {
             for id in 1.. {
                 app.execute_batch("INSERT INTO outbox (topic, payload) VALUES ('t', 'p')").unwrap();
                 let settled = Batch { position: Some(id), ..batch(&[(id, Fate::Sent)]) };
