@@ -7,6 +7,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, named_params};
 
+use super::Content;
 use super::admin::{self, Status};
 use super::damage::{first_readable, newest_readable, of_a_row};
 use super::decode::{self, AFTER_CONTENT, AFTER_ROW, content_columns, row_columns};
@@ -14,7 +15,6 @@ use super::read::limit;
 use super::restore::{Misfit, misfits};
 use super::salvage::{End, Range, walk};
 use super::schema::{self, MIGRATIONS};
-use super::Content;
 use crate::Error;
 
 /// Most rows, and about most bytes, that are read in one transaction.
@@ -25,26 +25,51 @@ const BITE_BYTES: usize = 1024 * 1024;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Fault {
     /// The outbox is of an older version than this program's.
-    Older { found: usize, known: usize },
+    Older {
+        found: usize,
+        known: usize,
+    },
     Schema(Misfit),
     /// What SQLite says of the file, and how often it says so.
-    Integrity { said: String, times: u64 },
+    Integrity {
+        said: String,
+        times: u64,
+    },
     /// How many rows `outbox_state` has in the place of one.
-    State { rows: i64 },
+    State {
+        rows: i64,
+    },
     /// The position is nothing that a position can be.
     Position,
     /// The position lies behind the newest row.
-    Ahead { position: i64, newest: i64 },
+    Ahead {
+        position: i64,
+        newest: i64,
+    },
     /// What stands between these ids cannot be read.
-    Unreadable { first: i64, last: i64 },
+    Unreadable {
+        first: i64,
+        last: i64,
+    },
     /// Its front can be read and its content cannot.
-    Broken { id: i64 },
+    Broken {
+        id: i64,
+    },
     /// So many rows behind that one do not stand in the order of their ids.
-    Misplaced { after: i64, rows: usize },
+    Misplaced {
+        after: i64,
+        rows: usize,
+    },
     /// Nothing that could be sent, and why; `None`: its status is none of the words.
-    Spoiled { id: i64, status: Option<Status>, why: String },
+    Spoiled {
+        id: i64,
+        status: Option<Status>,
+        why: String,
+    },
     /// To be sent, but where no forwarder looks any more.
-    Stranded { id: i64 },
+    Stranded {
+        id: i64,
+    },
 }
 
 /// What was looked at.
@@ -105,7 +130,8 @@ pub(crate) fn check(
     }
 }
 
-/// Asks SQLite about the file; where it cannot tell of the application's tables, about ours, and why.
+/// Asks SQLite about the file; where it cannot tell of the application's tables, about ours, and why. Of CHECKs it knows
+/// nothing on a connection that cannot write, but rows are looked at one by one anyway.
 fn integrity(conn: &Connection, tell: &mut dyn FnMut(Fault)) -> Result<Option<String>, Error> {
     match ask(conn, "PRAGMA main.integrity_check(100)", tell) {
         // A collation or a function of the application's, most likely.
@@ -147,7 +173,8 @@ fn state(conn: &Connection, tell: &mut dyn FnMut(Fault)) -> Result<i64, Error> {
     if rows != 1 {
         tell(Fault::State { rows });
     }
-    let asked = "SELECT position FROM main.outbox_state WHERE id = 1 AND typeof(position) = 'integer' AND position >= 0";
+    let asked =
+        "SELECT position FROM main.outbox_state WHERE id = 1 AND typeof(position) = 'integer' AND position >= 0";
     // Before the newest row, which may become newer meanwhile.
     let position: Option<i64> = conn.query_row(asked, [], |row| row.get(0)).optional()?;
     let newest = admin::newest(conn);

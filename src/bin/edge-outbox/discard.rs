@@ -13,7 +13,9 @@ use crate::failure::{Failure, NO, say};
 pub fn run(args: Discard) -> Result<ExitCode, Failure> {
     let Discard { database, ids, all_failed, yes } = args;
     if !yes && !io::stdin().is_terminal() {
-        return Err(Failure::usage("what is discarded is gone for good, and there is no terminal to ask at: say --yes"));
+        return Err(Failure::usage(
+            "what is discarded is gone for good, and there is no terminal to ask at: say --yes",
+        ));
     }
     let failure = |error| Failure::of(&database.path, &error);
     let outbox = database.mend()?;

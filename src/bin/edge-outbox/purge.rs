@@ -19,7 +19,10 @@ pub fn run(args: Purge) -> Result<ExitCode, Failure> {
     }
     if purged > 0 {
         let file = database.path.display();
-        writeln!(out, "Their room is for new messages. The file gets smaller, while nothing else uses it, by: sqlite3 {file} VACUUM")?;
+        writeln!(
+            out,
+            "Their room is for new messages. The file gets smaller, while nothing else uses it, by: sqlite3 {file} VACUUM"
+        )?;
     }
     Ok(ExitCode::SUCCESS)
 }

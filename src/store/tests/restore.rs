@@ -3,8 +3,8 @@ use rusqlite::TransactionBehavior;
 use super::super::schema::NAMES;
 use super::Device;
 use crate::Error;
-use crate::store::restore::{Flaw, Kind, Misfit, misfits};
 use crate::store::restore;
+use crate::store::restore::{Flaw, Kind, Misfit, misfits};
 
 impl Device {
     fn restore(&mut self) -> Result<Vec<String>, Error> {
