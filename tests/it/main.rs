@@ -10,6 +10,7 @@ mod files;
 mod forwarding;
 mod hostile;
 mod lifecycle;
+mod mending;
 #[cfg(feature = "mqtt")]
 mod mqtt;
 mod offline;
