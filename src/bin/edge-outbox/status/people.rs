@@ -54,8 +54,11 @@ fn messages(table: &mut Table, figures: &Figures) {
         pending = format!("{pending}, the oldest from {} ago", duration(oldest));
     }
     table.row("pending", &pending);
-    table.row("  waiting", &explained(figures.waiting, "refused for now, tried again"));
-    table.row("  held", &explained(figures.held, "behind another of their key, or for their topic"));
+    table.row("  waiting", &explained(figures.waiting, "refused for now, and tried again"));
+    table.row(
+        "  held",
+        &explained(figures.held, "with a message of their key that was refused for now, or for their topic"),
+    );
     table.row("failed", &count(figures.failed));
     if let Some(failed) = &figures.last_failed {
         table.row("  last", &last(failed));
