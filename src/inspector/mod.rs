@@ -1,5 +1,6 @@
 //! Looking at the outbox of a database without being part of it.
 
+mod ask;
 mod report;
 
 use std::path::{Path, PathBuf};
@@ -77,6 +78,15 @@ impl Inspector {
     /// [`Error::Io`] if the database, or the file system's free space, cannot be looked at.
     pub fn files(&self) -> Result<Files, Error> {
         disk::files(&self.path)
+    }
+
+    /// Who forwards, in whatever process, and how it stands: by asking it, at a socket beside the database,
+    /// `-outbox-status`. Asks neither the database nor the disk, takes three seconds at most, and writes nothing.
+    ///
+    /// Where nobody answers there, the forwarders' lock is tried for a moment. A forwarder that tries it in that very moment
+    /// takes this for another one, and tries again a second later.
+    pub fn forwarder(&self) -> Forwarder {
+        ask::forwarder(&self.path)
     }
 
     /// At most `limit` messages that `filter` lets through, with row ids greater than `after`, in the order of their
