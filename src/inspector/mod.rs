@@ -113,6 +113,15 @@ impl Inspector {
     pub fn message(&self, id: i64) -> Result<Option<StoredMessage>, Error> {
         Ok(store::get(&self.connection, id, LARGEST_PAYLOAD)?.map(StoredMessage::from))
     }
+
+    /// The newest message's row id; 0 where there was none yet. It stays until there is a newer one: a message of an id
+    /// up to this that is not there was purged or discarded.
+    ///
+    /// # Errors
+    /// [`Error::Busy`], [`Error::Damaged`], [`Error::Disk`], [`Error::Sqlite`].
+    pub fn newest(&self) -> Result<i64, Error> {
+        store::newest(&self.connection)
+    }
 }
 
 fn word(state: MessageState) -> Option<store::Status> {

@@ -10,7 +10,7 @@ use crate::failure::Failure;
 impl Database {
     /// To look at it, without changing anything.
     pub fn inspect(&self) -> Result<Inspector, Failure> {
-        Inspector::open(&self.path, self.busy_timeout).map_err(|error| Failure::of(&self.path, &error))
+        Inspector::open(&self.path, self.busy_timeout()).map_err(|error| Failure::of(&self.path, &error))
     }
 
     /// To mend what stands in it. Nothing is enqueued, so no reserve is made for that, and no space asked for.
@@ -22,6 +22,7 @@ impl Database {
 
     /// Within what the outbox allows.
     pub fn busy_timeout(&self) -> Duration {
-        self.busy_timeout.clamp(Duration::from_millis(1), Duration::from_secs(3600))
+        let given = self.busy_timeout.unwrap_or_else(|| Settings::default().busy_timeout);
+        given.clamp(Duration::from_millis(1), Duration::from_secs(3600))
     }
 }

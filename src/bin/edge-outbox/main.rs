@@ -3,12 +3,14 @@
 mod args;
 mod check;
 mod completions;
+mod config;
 mod database;
 mod discard;
 mod enqueue;
 mod failure;
 mod forward;
 mod init;
+mod json;
 mod list;
 mod output;
 mod purge;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use edge_outbox::{MessageId, MessageState, QoS};
+use edge_outbox::{ClosedTopics, MessageId, MessageState, Ordering, QoS};
 
 /// A header of a message.
 #[derive(Clone, Debug)]
@@ -54,6 +54,22 @@ pub fn state(text: &str) -> Result<MessageState, String> {
         "failed" => Ok(MessageState::Failed),
         "damaged" => Ok(MessageState::Damaged),
         _ => Err("pending, sent, failed or damaged is expected".to_owned()),
+    }
+}
+
+pub fn ordering(text: &str) -> Result<Ordering, String> {
+    match text {
+        "per-key" => Ok(Ordering::PerKey),
+        "strict" => Ok(Ordering::Strict),
+        _ => Err("per-key or strict is expected".to_owned()),
+    }
+}
+
+pub fn closed_topics(text: &str) -> Result<ClosedTopics, String> {
+    match text {
+        "hold" => Ok(ClosedTopics::Hold),
+        "park" => Ok(ClosedTopics::Park),
+        _ => Err("hold or park is expected".to_owned()),
     }
 }
 
