@@ -2,6 +2,7 @@
 
 mod completions;
 mod enqueue;
+mod look;
 mod mend;
 
 #[path = "../support/card.rs"]

@@ -171,7 +171,7 @@ fn nothing_is_mended_where_there_is_no_outbox_or_somebody_keeps_it_locked() {
     let sql = device.sql();
     sql.execute_batch("BEGIN IMMEDIATE").unwrap();
     for (command, more) in [("retry", &["2"][..]), ("discard", &["--yes", "2"]), ("purge", &[])] {
-        let said = tool(command, &device, &[more, &["--busy-timeout", "20ms"]].concat()).refused(1);
+        let said = tool(command, &device, &[more, &["--busy-timeout", "1s"]].concat()).refused(1);
         assert!(said.contains("locked"), "{command}: {said}");
     }
     sql.execute_batch("ROLLBACK").unwrap();
