@@ -28,9 +28,7 @@ pub fn lines(view: &View) -> Vec<String> {
     }
     match &view.forwarder {
         Forwarder::Active(live) => active(&mut table, live),
-        Forwarder::Silent(why) => {
-            table.row("forwarder", &format!("there is one, but how it stands is not known: {why}"))
-        }
+        Forwarder::Silent(why) => table.row("forwarder", &format!("how it stands is not known: {why}")),
         _ => table.row("forwarder", "nobody forwards"),
     }
     table.0
