@@ -14,3 +14,8 @@ pub fn count(count: u64) -> String {
 pub fn duration(duration: Duration) -> String {
     indicatif::HumanDuration(duration).to_string()
 }
+
+/// `1 message is`, `1,234 messages are`.
+pub fn number_of(number: u64, one: &str, many: &str) -> String {
+    format!("{} {}", count(number), if number == 1 { one } else { many })
+}
