@@ -163,6 +163,7 @@ pub mod fuzzing;
 mod fuzzing;
 mod gate;
 pub mod inspector;
+mod live;
 mod message;
 mod outbox;
 mod settings;

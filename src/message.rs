@@ -41,7 +41,8 @@ pub const DUPLICATE_HEADER: &str = "duplicate";
 ///     .with_qos(QoS::AtLeastOnce);
 /// ```
 ///
-/// Nothing is checked here: [`Outbox::enqueue`](crate::Outbox::enqueue) checks it all, so that one error path serves.
+/// Nothing is checked as it is made: [`Outbox::enqueue`](crate::Outbox::enqueue) checks it all, so that one error path
+/// serves.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Message {
@@ -181,8 +182,13 @@ impl Message {
             + headers
     }
 
-    /// Checks every limit of the fields' documentation.
-    pub(crate) fn check(&self, max_payload: usize) -> Result<(), Error> {
+    /// Checks every limit of the fields' documentation, with `max_payload` as in
+    /// [`Settings::max_payload`](crate::Settings::max_payload). [`Outbox::enqueue`](crate::Outbox::enqueue) does so by
+    /// itself: this is for who wants to know beforehand.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with the first that is wrong.
+    pub fn check(&self, max_payload: usize) -> Result<(), Error> {
         let invalid = |field, why: String| Err(Error::Invalid { field, why });
         check_topic("topic", &self.topic)?;
         if let Some(key) = &self.key {

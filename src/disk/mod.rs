@@ -4,11 +4,12 @@
 //! The database, `-wal` and `-shm` are looked at by name and never opened here: closing them would drop SQLite's locks.
 
 mod files;
+mod own;
 mod reserve;
 #[cfg(test)]
 mod tests;
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,6 +20,7 @@ use files::Files;
 use reserve::{Reserve, is_lack_of_space};
 
 pub(crate) use files::Part;
+pub(crate) use own::{Audience, open_own};
 
 use crate::{Error, Full, Limit, Settings, Storage, inspector};
 
@@ -44,6 +46,7 @@ pub(crate) struct Disk {
     /// Whether a commit failed since the log last began anew.
     log_is_doubtful: AtomicBool,
     probe: PathBuf,
+    database: PathBuf,
     seen: Mutex<Option<Seen>>,
 }
 
@@ -76,6 +79,7 @@ impl Disk {
             lost: AtomicBool::new(false),
             log_is_doubtful: AtomicBool::new(false),
             probe,
+            database: database.to_owned(),
             seen: Mutex::new(None),
         })
     }
@@ -160,7 +164,7 @@ impl Disk {
     /// itself could not be mended any more.
     fn probe(&self) -> Result<(), Error> {
         let path = &self.probe;
-        let synced = File::create(path).and_then(|mut file| match file.write_all(&vec![b'x'; PROBE]) {
+        let synced = open_own(&self.database, path).and_then(|mut file| match file.write_all(&vec![b'x'; PROBE]) {
             // Too little to find out by: then the log is emptied all the same, which makes space.
             Err(error) if is_lack_of_space(&error) => Ok(()),
             // A sync that finds too little is another thing: so answers a card that is smaller than it says.
@@ -278,7 +282,7 @@ pub(crate) fn files(database: &Path) -> Result<inspector::Files, Error> {
 }
 
 /// A file beside the database, as SQLite names its own.
-fn beside(database: &Path, suffix: &str) -> PathBuf {
+pub(crate) fn beside(database: &Path, suffix: &str) -> PathBuf {
     let mut path = database.as_os_str().to_owned();
     path.push(suffix);
     path.into()

@@ -1,18 +1,20 @@
 //! A file that holds a place on the disk, to be given up when there is no other left.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 
+use super::open_own;
 use crate::Error;
 
 /// Bytes written at a time where a place cannot be had without writing.
 const PIECE: usize = 64 * 1024;
 
 pub(super) struct Reserve {
+    database: PathBuf,
     path: PathBuf,
     size: u64,
 }
@@ -20,9 +22,7 @@ pub(super) struct Reserve {
 impl Reserve {
     /// Of a database; a size of 0 is none.
     pub fn of(database: &Path, size: u64) -> Self {
-        let mut path = database.as_os_str().to_owned();
-        path.push("-outbox-reserve");
-        Reserve { path: path.into(), size }
+        Reserve { database: database.to_owned(), path: super::beside(database, "-outbox-reserve"), size }
     }
 
     pub fn size(&self) -> u64 {
@@ -65,7 +65,7 @@ impl Reserve {
             return Ok(true);
         }
         let before = self.standing();
-        let made = OpenOptions::new().create(true).append(true).open(&self.path).and_then(|file| {
+        let made = open_own(&self.database, &self.path).and_then(|file| {
             hold(&file, before, self.size).inspect_err(|_| {
                 let _ = file.set_len(before); // taken back as far as possible; what is left over is looked at next time
             })

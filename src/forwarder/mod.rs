@@ -17,8 +17,10 @@ mod settling;
 mod shared;
 mod thread;
 mod watch;
+mod window;
 
 pub(crate) use crate::broker::mailbox::{Command, Event, Flush, Mailbox, Outcome, Ticket};
+pub(crate) use lock::ForwarderLock;
 pub(crate) use parts::{OnFailed, Parts};
 pub(crate) use shared::Shared;
 pub(crate) use thread::start;

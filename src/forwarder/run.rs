@@ -252,17 +252,18 @@ impl<'p> Run<'p> {
 
     fn publish(&self, role: Role) {
         let dispatcher = &self.dispatcher;
-        self.parts.shared.update(|view| {
+        let closed = dispatcher.closed_topics().map(|(topic, reason)| ClosedTopic::new(topic, reason)).collect();
+        let news = self.parts.shared.update(|view| {
             view.role = role;
             view.link = self.outage.link(dispatcher, self.begun);
-            let closed = dispatcher.closed_topics().map(|(topic, reason)| ClosedTopic::new(topic, reason));
-            view.set_closed_topics(closed.collect());
             view.storage = self.health.storage();
             view.progress = Some(Progress::of(dispatcher));
             view.sent = self.settling.sent();
             view.damaged = self.settling.damaged();
             view.unreadable = Some(self.parts.store.unreadable());
             view.reconnects = dispatcher.sessions().saturating_sub(1);
+            view.set_closed_topics(closed)
         });
+        news.log();
     }
 }

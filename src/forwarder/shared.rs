@@ -2,9 +2,12 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Instant;
 
 use super::Mailbox;
 use super::dispatcher::Dispatcher;
+use crate::inspector::Live;
+use crate::live;
 use crate::status::{ClosedTopic, LinkState, Role, Status, Storage};
 
 pub(crate) struct Shared {
@@ -57,18 +60,36 @@ impl Progress {
 }
 
 impl View {
-    /// Says which topics were closed since the last time, and which are open again: their messages wait, and nothing
-    /// else would show in a log.
-    pub fn set_closed_topics(&mut self, now: Vec<ClosedTopic>) {
-        let is_in = |topics: &[ClosedTopic], topic: &str| topics.iter().any(|closed| closed.topic == topic);
-        let before = &self.closed_topics;
-        for ClosedTopic { topic, reason, .. } in now.iter().filter(|closed| !is_in(before, &closed.topic)) {
+    /// What the log has to be told of it.
+    #[must_use]
+    pub fn set_closed_topics(&mut self, now: Vec<ClosedTopic>) -> TopicNews {
+        let those_not_in = |topics: &[ClosedTopic], others: &[ClosedTopic]| {
+            let is_new = |closed: &&ClosedTopic| others.iter().all(|other| other.topic != closed.topic);
+            topics.iter().filter(is_new).cloned().collect()
+        };
+        let closed = those_not_in(&now, &self.closed_topics);
+        let opened = those_not_in(&self.closed_topics, &now);
+        self.closed_topics = now;
+        TopicNews { closed, opened }
+    }
+}
+
+/// Topics that were closed since the last time, and those that are open again.
+pub(crate) struct TopicNews {
+    closed: Vec<ClosedTopic>,
+    opened: Vec<ClosedTopic>,
+}
+
+impl TopicNews {
+    /// Their messages wait, and nothing else would show in a log. Not while the view is locked: a log may stand on a disk
+    /// that does not answer, and those who ask would wait with it.
+    pub fn log(self) {
+        for ClosedTopic { topic, reason, .. } in self.closed {
             log::warn!("the broker closed topic {topic:?} to us: {reason}; its messages wait, and it is tried again");
         }
-        for ClosedTopic { topic, .. } in before.iter().filter(|closed| !is_in(&now, &closed.topic)) {
+        for ClosedTopic { topic, .. } in self.opened {
             log::info!("topic {topic:?} is open again");
         }
-        self.closed_topics = now;
     }
 }
 
@@ -98,8 +119,29 @@ impl Shared {
         self.settled.store(upto, Ordering::Relaxed);
     }
 
-    pub fn update(&self, change: impl FnOnce(&mut View)) {
-        change(&mut self.view.lock().unwrap_or_else(PoisonError::into_inner));
+    pub fn update<T>(&self, change: impl FnOnce(&mut View) -> T) -> T {
+        change(&mut self.view.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What is to be told to other processes. `since`: from when this forwarder has been the active one.
+    pub fn live(&self, since: Instant) -> Live {
+        let failed = self.panicked.get().cloned();
+        self.update(|view| Live {
+            process: std::process::id(),
+            active_for: since.elapsed(),
+            status: Status {
+                role: view.role,
+                link: view.link.clone(),
+                closed_topics: live::first_of(&view.closed_topics),
+                storage: view.storage.clone(),
+                failed,
+            },
+            closed_topics: view.closed_topics.len() as u64,
+            sent: view.sent,
+            damaged: view.damaged,
+            in_flight: view.progress.map_or(0, |progress| progress.in_flight as u64),
+            reconnects: view.reconnects,
+        })
     }
 
     pub fn view(&self) -> View {

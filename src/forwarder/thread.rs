@@ -12,6 +12,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::flushes::Flushes;
 use super::lock::ForwarderLock;
 use super::run::Run;
+use super::window::Window;
 use super::{Command, Event, Parts};
 use crate::Error;
 use crate::error::chain;
@@ -38,8 +39,10 @@ fn live(database: PathBuf, mut parts: Parts, end: Sender<()>) {
     let shared = parts.shared.clone();
     let lived = catch_unwind(AssertUnwindSafe(|| {
         if let Some((lock, standing)) = stand_by(&database, &mut parts) {
+            let window = Window::open(&database, &shared);
             forward(&mut parts, standing);
-            drop(lock);
+            // Only the lock's holder touches the socket.
+            drop((window, lock));
         }
     }));
     if let Err(panic) = lived {

@@ -1,5 +1,6 @@
 //! Looking at the outbox of a database without being part of it.
 
+mod ask;
 mod report;
 
 use std::path::{Path, PathBuf};
@@ -79,6 +80,15 @@ impl Inspector {
         disk::files(&self.path)
     }
 
+    /// Who forwards, in whatever process, and how it stands: by asking it, at a socket beside the database,
+    /// `-outbox-status`. Asks neither the database nor the disk, takes three seconds at most, and writes nothing.
+    ///
+    /// Where nobody answers there, the forwarders' lock is tried for a moment. A forwarder that tries it in that very moment
+    /// takes this for another one, and tries again a second later.
+    pub fn forwarder(&self) -> Forwarder {
+        ask::forwarder(&self.path)
+    }
+
     /// At most `limit` messages that `filter` lets through, with row ids greater than `after`, in the order of their
     /// ids. Begin with 0, and go on with the last one's.
     ///
@@ -102,6 +112,15 @@ impl Inspector {
     /// [`Error::Busy`], [`Error::Damaged`], [`Error::Disk`], [`Error::Sqlite`].
     pub fn message(&self, id: i64) -> Result<Option<StoredMessage>, Error> {
         Ok(store::get(&self.connection, id, LARGEST_PAYLOAD)?.map(StoredMessage::from))
+    }
+
+    /// The newest message's row id; 0 where there was none yet. It stays until there is a newer one: a message of an id
+    /// up to this that is not there was purged or discarded.
+    ///
+    /// # Errors
+    /// [`Error::Busy`], [`Error::Damaged`], [`Error::Disk`], [`Error::Sqlite`].
+    pub fn newest(&self) -> Result<i64, Error> {
+        store::newest(&self.connection)
     }
 }
 

@@ -115,7 +115,7 @@ pub enum Forwarder {
     None,
     /// A forwarder that tells how it stands.
     Active(Live),
-    /// There is one, but it does not tell how it stands, and why.
+    /// There is one, or it cannot be told whether there is; and why it does not say how it stands.
     Silent(String),
 }
 
@@ -127,7 +127,9 @@ pub struct Live {
     pub process: u32,
     /// For how long it has been the active one.
     pub active_for: Duration,
-    /// What [`Outbox::status`](crate::Outbox::status) says there. Where very many topics are closed some are left out.
+    /// What [`Outbox::status`](crate::Outbox::status) says there: [`Role::Standby`](crate::Role::Standby) while it has
+    /// only just taken over, or cannot read the database. Closed topics are left out beyond 64 KiB of them, and reasons
+    /// are cut after 2 KiB.
     pub status: Status,
     /// Topics that are closed, those left out included.
     pub closed_topics: u64,

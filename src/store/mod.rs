@@ -33,8 +33,8 @@ use crate::Error;
 #[cfg(test)]
 pub(crate) use admin::pending_upto;
 pub(crate) use admin::{
-    FailedRow, Status, Stored, discard, failed, failed_count, fresh_above, get, oldest_pending, position, retry,
-    retry_all, unreadable,
+    FailedRow, Status, Stored, discard, failed, failed_count, fresh_above, get, newest, oldest_pending, position,
+    retry, retry_all, unreadable,
 };
 #[cfg(test)]
 pub(crate) use budget::Pending;

@@ -1,9 +1,14 @@
 //! The command line tool as its users have it: the program itself, real files, a real broker.
 
 mod completions;
+mod enqueue;
 
+#[path = "../support/card.rs"]
+mod card;
 #[path = "../support/device.rs"]
 mod device;
+#[path = "../support/faults.rs"]
+mod faults;
 #[path = "../support/mosquitto.rs"]
 mod mosquitto;
 mod tool;

@@ -54,6 +54,14 @@ impl Failure {
         Failure::Told { words, code }
     }
 
+    /// With another line behind its words.
+    pub fn and(self, more: impl Display) -> Self {
+        match self {
+            Failure::Told { words, code } => Failure::Told { words: format!("{words}\n{more}"), code },
+            Failure::NobodyReads => Failure::NobodyReads,
+        }
+    }
+
     pub fn report(self) -> ExitCode {
         match self {
             Failure::NobodyReads => ExitCode::SUCCESS,

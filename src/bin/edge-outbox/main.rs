@@ -10,6 +10,7 @@ mod enqueue;
 mod failure;
 mod forward;
 mod init;
+mod json;
 mod list;
 mod output;
 mod purge;

@@ -1,18 +1,132 @@
-//! Figures as people read them.
+//! What people read: figures with units and separators, and texts that may come from anybody.
 
-use std::time::Duration;
+use std::env;
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal};
+use std::time::{Duration, SystemTime};
 
-/// `12.3 kB`-like sizes are for people; JSON has plain bytes.
+/// `1.46 KiB`; JSON has plain bytes.
 pub fn bytes(bytes: u64) -> String {
     indicatif::HumanBytes(bytes).to_string()
 }
 
+/// `1,234`
 pub fn count(count: u64) -> String {
     indicatif::HumanCount(count).to_string()
 }
 
+/// `1 message`, `1,234 messages`
+pub fn counted(number: u64, one: &str) -> String {
+    let many = if number == 1 { "" } else { "s" };
+    format!("{} {one}{many}", count(number))
+}
+
+/// `20 ms`, `3 seconds`, `2 weeks`
 pub fn duration(duration: Duration) -> String {
-    indicatif::HumanDuration(duration).to_string()
+    match duration.as_millis() {
+        ms @ 0..1000 => format!("{ms} ms"),
+        _ => indicatif::HumanDuration(duration).to_string(),
+    }
+}
+
+/// `3s`, `2w`: for a column.
+pub fn brief(duration: Duration) -> String {
+    format!("{:#}", indicatif::HumanDuration(duration))
+}
+
+/// How long ago, by the wall clock; `None` for what is still to come.
+pub fn age(time: SystemTime) -> Option<Duration> {
+    SystemTime::now().duration_since(time).ok()
+}
+
+/// In UTC, by RFC 3339; `None` for what it has no form for: a damaged row may be of the year 292278994.
+pub fn stamp(time: SystemTime) -> Option<String> {
+    time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    let mut text = String::new();
+    write!(text, "{}", humantime::format_rfc3339_millis(time)).ok()?;
+    Some(text)
+}
+
+/// A text in one line that does nothing to a terminal, whatever stands in it.
+pub fn line(text: &str) -> String {
+    escaped(text, |_| false)
+}
+
+/// [`line`], but with its tabs and its ends of lines.
+pub fn lines(text: &str) -> String {
+    escaped(text, |c| matches!(c, '\n' | '\t'))
+}
+
+fn escaped(text: &str, kept: impl Fn(char) -> bool) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if kept(c) || !is_hidden(c) {
+            shown.push(c);
+        } else {
+            shown.extend(c.escape_default());
+        }
+    }
+    shown
+}
+
+/// Control characters, and those that change the direction of what follows or take no place.
+pub fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// At most so many characters, with a sign that there were more.
+pub fn cut(text: &str, columns: usize) -> String {
+    match text.char_indices().nth(columns) {
+        None => text.to_owned(),
+        Some(_) => text.chars().take(columns.saturating_sub(1)).chain(['…']).collect(),
+    }
+}
+
+/// Columns and rows of the terminal that standard output is; `None` where it is none.
+pub fn terminal() -> Option<(usize, usize)> {
+    let stdout = io::stdout();
+    if !stdout.is_terminal() {
+        return None;
+    }
+    let size = rustix::termios::tcgetwinsize(&stdout).ok().filter(|size| size.ws_col > 0 && size.ws_row > 0);
+    Some(size.map_or((80, 24), |size| (size.ws_col.into(), size.ws_row.into())))
+}
+
+/// How many characters a line may have: as many as COLUMNS says or the terminal has, and any number in a file or a pipe.
+pub fn width() -> Option<usize> {
+    let told = env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    told.filter(|columns| *columns > 0).or_else(|| terminal().map(|(columns, _)| columns))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::{cut, line, lines, stamp};
+
+    #[test]
+    fn what_a_terminal_would_obey_is_written_out() {
+        assert_eq!(line("a\x1b[2Jb\nc\td"), "a\\u{1b}[2Jb\\nc\\td");
+        assert_eq!(line("\u{9b}2J \u{7f} \u{202e}txt"), "\\u{9b}2J \\u{7f} \\u{202e}txt");
+        assert_eq!(line("Grüße, 天気 🌧"), "Grüße, 天気 🌧");
+        assert_eq!(lines("a\tb\nc\r\x1b"), "a\tb\nc\\r\\u{1b}");
+    }
+
+    #[test]
+    fn what_is_cut_says_so() {
+        assert_eq!(cut("weather", 7), "weather");
+        assert_eq!(cut("weather", 6), "weath…");
+        assert_eq!(cut("天気です", 3), "天気…");
+    }
+
+    #[test]
+    fn a_time_that_rfc_3339_cannot_write_is_none() {
+        assert_eq!(stamp(UNIX_EPOCH).as_deref(), Some("1970-01-01T00:00:00.000Z"));
+        assert_eq!(stamp(UNIX_EPOCH + Duration::from_millis(i64::MAX as u64)), None);
+        assert_eq!(stamp(UNIX_EPOCH - Duration::from_millis(1)), None);
+    }
 }
 
 /// `1 message is`, `1,234 messages are`.

@@ -52,7 +52,7 @@ pub enum Command {
 }
 
 /// The database, for each command.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub struct Database {
     /// The SQLite database
     #[arg(value_name = "DB")]
@@ -73,9 +73,9 @@ pub struct Enqueue {
     #[command(flatten)]
     pub database: Database,
     /// What the message says; `-` or nothing for standard input
-    #[arg(value_name = "PAYLOAD", conflicts_with_all = ["file", "lines"])]
+    #[arg(value_name = "PAYLOAD", allow_negative_numbers = true, conflicts_with_all = ["file", "lines"])]
     pub payload: Option<OsString>,
-    /// Takes the payload from a file
+    /// Takes the payload from a file, as it is
     #[arg(long, value_name = "FILE", conflicts_with = "lines")]
     pub file: Option<PathBuf>,
     /// Where it is to go: an MQTT topic name
@@ -108,7 +108,7 @@ pub struct Enqueue {
     /// One message for each line of standard input
     #[arg(long)]
     pub lines: bool,
-    /// Most lines per transaction; fewer where no further one comes for 0.2 s
+    /// Most lines per transaction; fewer where no further one comes for 0.2 s, or 1 s after the first
     #[arg(long, value_name = "N", default_value_t = 1, requires = "lines", value_parser = values::batch)]
     pub batch: usize,
     /// Prints the number of the last committed line after each commit

@@ -1,0 +1,1 @@
+//! What cannot be brought about through the public API.
