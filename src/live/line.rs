@@ -301,7 +301,8 @@ mod tests {
     #[test]
     fn a_line_is_short_whatever_brokers_and_disks_say() {
         let endless = "\u{1}ü\"".repeat(100_000);
-        let topics: Vec<_> = (0..1_024).map(|n| ClosedTopic::new(&format!("{n}/{}", "\"".repeat(n)), &endless)).collect();
+        let topics: Vec<_> =
+            (0..1_024).map(|n| ClosedTopic::new(&format!("{n}/{}", "\"".repeat(n)), &endless)).collect();
         let some = first_of(&topics);
         assert!((3..1_024).contains(&some.len()), "{}", some.len());
         assert!(some.iter().all(|closed| closed.reason.len() <= MOST_OF_WORDS + '…'.len_utf8()));

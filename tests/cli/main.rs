@@ -1,7 +1,9 @@
 //! The command line tool as its users have it: the program itself, real files, a real broker.
 
+mod acceptance;
 mod completions;
 mod enqueue;
+mod forward;
 
 #[path = "../support/card.rs"]
 mod card;

@@ -128,8 +128,3 @@ mod tests {
         assert_eq!(stamp(UNIX_EPOCH - Duration::from_millis(1)), None);
     }
 }
-
-/// `1 message is`, `1,234 messages are`.
-pub fn number_of(number: u64, one: &str, many: &str) -> String {
-    format!("{} {}", count(number), if number == 1 { one } else { many })
-}

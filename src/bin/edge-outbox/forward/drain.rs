@@ -28,7 +28,7 @@ pub enum Drained {
     NotYet,
     Done,
     TimedOut,
-    Refused(String),
+    Refused,
 }
 
 impl Drain {
@@ -48,7 +48,7 @@ impl Drain {
             return Drained::TimedOut;
         }
         match &figures.status().link {
-            LinkState::Refused { why } => Drained::Refused(why.clone()),
+            LinkState::Refused { .. } => Drained::Refused,
             _ => Drained::NotYet,
         }
     }
@@ -80,8 +80,8 @@ impl Drain {
         let parked = own.max(self.failed_before.map_or(0, |before| now.saturating_sub(before)));
         if parked > 0 {
             failure::say(format_args!(
-                "warning: {} parked as FAILED meanwhile; see them: edge-outbox list {} --status failed",
-                output::number_of(parked, "message was", "messages were"),
+                "warning: {} parked as FAILED meanwhile; to see them: edge-outbox list {} --status failed",
+                output::counted(parked, "message"),
                 database.path.display()
             ));
         }

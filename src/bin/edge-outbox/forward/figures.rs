@@ -51,15 +51,15 @@ pub fn line(stats: &Stats, status: &Status) -> String {
 /// What is left, and what the link does.
 pub fn left(outbox: &Outbox, status: &Status) -> String {
     let mut words = match outbox.stats() {
-        Ok(stats) => output::number_of(stats.pending, "message is pending", "messages are pending"),
+        Ok(stats) => format!("{} pending", output::counted(stats.pending, "message")),
         Err(error) => format!("how many messages are pending cannot be told: {error}"),
     };
     let _ = write!(words, "; {}", link(status));
     for closed in status.closed_topics.iter().take(NAMED) {
-        let _ = write!(words, "\nthe broker closed topic {:?}: {}", closed.topic, closed.reason);
+        let _ = write!(words, "\nthe broker closed topic {:?}: {}", closed.topic, output::line(&closed.reason));
     }
     if let Some(more) = status.closed_topics.len().checked_sub(NAMED).filter(|more| *more > 0) {
-        let _ = write!(words, "\nand {} more", output::number_of(more as u64, "topic", "topics"));
+        let _ = write!(words, "\nand {} more", output::counted(more as u64, "topic"));
     }
     words
 }
@@ -70,8 +70,8 @@ pub fn link(status: &Status) -> String {
         (Role::Standby, _) => "standing by, for another forwarder has the database".to_owned(),
         (_, LinkState::Connecting) => "connecting to the broker".to_owned(),
         (_, LinkState::Up) => "connected to the broker".to_owned(),
-        (_, LinkState::Offline { why, .. }) => format!("no session with the broker: {why}"),
-        (_, LinkState::Refused { why }) => format!("the broker refuses: {why}"),
+        (_, LinkState::Offline { why, .. }) => format!("no session with the broker: {}", output::line(why)),
+        (_, LinkState::Refused { why }) => format!("the broker refuses: {}", output::line(why)),
         (_, LinkState::Paused) => "paused".to_owned(),
         (_, _) => "the link's state is not known".to_owned(),
     }

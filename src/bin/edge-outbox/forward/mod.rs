@@ -45,7 +45,9 @@ pub fn run(args: Forward) -> Result<ExitCode, Failure> {
         .existing()
         .settings(settings)
         .broker(broker)
-        .on_failed(move |_| drop(count.fetch_add(1, Ordering::Relaxed)))
+        .on_failed(move |_| {
+            count.fetch_add(1, Ordering::Relaxed);
+        })
         .open();
     let outbox = opened.map_err(|error| Failure::of(&database.path, &error))?;
     let drain = drain.then(|| Drain::new(&outbox, parked, timeout.and_then(|timeout| begun.checked_add(timeout))));
@@ -94,14 +96,11 @@ fn watch(
                 screen.end();
                 return drain.map_or(Ok(ExitCode::SUCCESS), |drain| drain.timed_out(outbox, database, &figures));
             }
-            Some(Drained::Refused(why)) => {
+            Some(Drained::Refused) => {
                 screen.end();
                 let left = left(outbox, figures.status());
                 shut_down(outbox, database)?;
-                return Err(Failure::no(format_args!(
-                    "{}: not drained, for the broker refuses: {why}\n{left}",
-                    database.path.display()
-                )));
+                return Err(Failure::no(format_args!("{}: not drained: {left}", database.path.display())));
             }
         }
     }
