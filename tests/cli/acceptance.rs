@@ -173,7 +173,7 @@ fn a_hundred_thousand_lines_go_in_by_batches_and_a_drain_sends_each() {
     drop(input);
     assert!(enqueue.wait().unwrap().success());
     drain(&device, &mosquitto);
-    assert_eq!(value::<usize>(&device.sql(), "SELECT count(*) FROM outbox WHERE status = 'SENT'", []), LINES);
+    assert_eq!(value::<i64>(&device.sql(), "SELECT count(*) FROM outbox WHERE status = 'SENT'", []), LINES as i64);
     run(["enqueue".as_ref(), device.database().as_os_str(), "--topic=last".as_ref(), "end".as_ref()]).ok();
     drain(&device, &mosquitto);
     let arrived = counter.until("end");
