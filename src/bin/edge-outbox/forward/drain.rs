@@ -55,6 +55,10 @@ impl Drain {
 
     pub fn done(&self, outbox: &Outbox, database: &Database) -> Result<ExitCode, Failure> {
         shut_down(outbox, database)?;
+        log::info!(
+            "drained: {} sent by this forwarder",
+            output::counted(outbox.stats().map_or(0, |s| s.sent), "message")
+        );
         self.tell_parked(outbox, database);
         Ok(ExitCode::SUCCESS)
     }

@@ -7,6 +7,7 @@ use edge_outbox::{LinkState, Role, Status};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::figures::{self, Figures};
+use crate::output;
 
 /// How often at most the log has a line of figures, while draining and otherwise.
 const DRAINING: Duration = Duration::from_secs(10);
@@ -24,8 +25,8 @@ impl Screen {
     pub fn new(draining: bool) -> Self {
         let target =
             if io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let bar = ProgressBar::with_draw_target(Some(0), target);
-        let style = "[{bar:20}] {human_pos} sent, {msg}";
+        let bar = ProgressBar::with_draw_target(Some(1), target).with_message("opening");
+        let style = "[{bar:20}] {msg}";
         bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
         let every = if draining { DRAINING } else { FORWARDING };
         Screen { bar, every, next_line: Instant::now() + every, last_line: String::new() }
@@ -53,17 +54,18 @@ impl Screen {
     fn draw(&self, figures: &mut Figures<'_>) {
         let Some(stats) = figures.stats() else { return };
         let (pending, sent) = (stats.pending, stats.sent);
-        self.bar.set_length(sent + pending);
-        self.bar.set_position(sent);
+        self.bar.update(|state| {
+            state.set_len((sent + pending).max(1));
+            state.set_pos(if pending == 0 { 1.max(sent) } else { sent });
+        });
         let rate = self.bar.per_sec();
-        let time = match self.bar.eta() {
-            _ if pending == 0 => String::new(),
-            left if rate < 0.1 || left.is_zero() => String::new(),
-            left => format!(", {:#} left", indicatif::HumanDuration(left)),
+        let left = match self.bar.eta() {
+            left if pending == 0 || rate < 0.1 || left.is_zero() => String::new(),
+            left => format!(", {} left", output::brief(left)),
         };
-        let pending = crate::output::count(pending);
-        self.bar.set_message(format!("{pending} pending, {rate:.0}/s{time}, {}", short(figures.status())));
-        self.bar.tick();
+        let (sent, pending) = (output::count(sent), output::count(pending));
+        let link = short(figures.status());
+        self.bar.set_message(format!("{sent} sent, {pending} pending, {rate:.0}/s{left}, {link}"));
     }
 
     fn log(&mut self, figures: &mut Figures<'_>) {
