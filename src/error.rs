@@ -301,12 +301,26 @@ impl From<r2d2::Error> for Error {
     }
 }
 
+/// What one of them says; of SQLite's own the words once, with the number by which they are found in its manual.
+fn said(error: &(dyn std::error::Error + 'static)) -> String {
+    let plain = error.to_string();
+    if let Some(rusqlite::Error::SqliteFailure(code, words)) = error.downcast_ref() {
+        // Its own words begin with the number.
+        let words = words.as_deref().unwrap_or(plain.split_once(": ").map_or(&plain, |(_, words)| words));
+        return format!("{words} (SQLite's code {})", code.extended_code);
+    }
+    match error.downcast_ref::<rusqlite::ffi::Error>() {
+        Some(code) => format!("(SQLite's code {})", code.extended_code),
+        None => plain,
+    }
+}
+
 /// An error with its sources, in one line.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
-        let cause_text = cause.to_string();
+        let cause_text = said(cause);
         if !text.contains(&cause_text) {
             text.push_str(": ");
             text.push_str(&cause_text);
