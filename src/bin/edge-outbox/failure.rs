@@ -113,16 +113,16 @@ fn full(full: &Full) -> String {
     let Full { found, allowed, wanted, .. } = *full;
     let why = match full.limit {
         Limit::PendingMessages => {
-            format!("{} are pending, and max_pending allows {}", counted(found, "message"), count(allowed))
+            format!("{} are pending, and the setting max_pending allows {}", counted(found, "message"), count(allowed))
         }
         Limit::PendingBytes => format!(
-            "{} are pending, this message has {}, and max_pending_bytes allows {}",
+            "{} are pending, this message has {}, and the setting max_pending_bytes allows {}",
             bytes(found),
             bytes(wanted),
             bytes(allowed)
         ),
         Limit::FreeSpace => format!(
-            "{} of the disk are free, and {} are kept free, for others (keep_free) or for the log to be moved into the database",
+            "{} of the disk are free, and {} are kept free, for others (the setting keep_free) or for the log to be moved into the database",
             bytes(found),
             bytes(allowed)
         ),
