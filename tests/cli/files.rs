@@ -51,7 +51,6 @@ const COMMANDS: [(Does, &str, &[&str]); 16] = [
 
 /// One of them, as it is run.
 struct Case {
-    does: Does,
     command: Command,
     /// What a person would have typed.
     line: String,
@@ -66,7 +65,7 @@ fn commands(database: &Path, does: &[Does]) -> Vec<Case> {
         if *does == Forwards {
             command.args(["--to", &nowhere()]);
         }
-        Case { does: *does, command, line: format!("{name} {}", args.join(" ")) }
+        Case { command, line: format!("{name} {}", args.join(" ")) }
     });
     cases.collect()
 }

@@ -12,9 +12,9 @@ pub fn step(database: &Path, error: &Error) -> Option<String> {
     let folder = folder(database).display();
     match error {
         _ if database.is_dir() => Some(format!("Name the file in it: ls -l {file}")),
-        Error::Missing { .. } | Error::CannotOpen { .. } if !self::folder(database).is_dir() => {
-            Some(format!("There is no folder {folder}. If the path is right: mkdir -p {folder}; edge-outbox init {file}"))
-        }
+        Error::Missing { .. } | Error::CannotOpen { .. } if !self::folder(database).is_dir() => Some(format!(
+            "There is no folder {folder}. If the path is right: mkdir -p {folder}; edge-outbox init {file}"
+        )),
         Error::Missing { .. } => Some(format!("If the path is right: edge-outbox init {file}")),
         Error::NoOutbox { .. } => Some(format!("If it is the right one: edge-outbox init {file}")),
         Error::NotADatabase { .. } => Some(format!(
@@ -37,6 +37,9 @@ pub fn step(database: &Path, error: &Error) -> Option<String> {
             Limit::PendingMessages | Limit::PendingBytes => format!("Is it forwarded? edge-outbox status {file}"),
             _ => format!("What takes the space: df -h {folder}. Whether messages leave: edge-outbox status {file}"),
         }),
+        Error::MaybeCommitted(_) => {
+            Some(format!("To look: edge-outbox list {file} --limit 0. The disk: df -h {folder}; dmesg | tail"))
+        }
         Error::DiskFull(_) => Some(format!("What takes the space: df -h {folder}; du -xh {folder} | sort -h | tail")),
         _ => None,
     }

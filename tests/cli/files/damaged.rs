@@ -6,6 +6,8 @@ use edge_outbox::rusqlite::Connection;
 
 use super::{ALL, Case, Creates, Forwards, Looks, Writes, all_refused, commands, fill};
 use crate::device::{Device, enqueue, numbered, value};
+use crate::mosquitto::Mosquitto;
+use crate::tool::{Ran, command};
 
 const PAGE: usize = 4096;
 
@@ -79,7 +81,11 @@ fn a_damaged_table_is_told_and_nothing_is_called_drained() {
     let device = harmed(|sql, bytes| noise(&mut bytes[root(sql)..][..PAGE]));
     told_by_all(&device, "no row can be read");
     let mut drain = drain(&device);
-    drain.refused(&device.database(), &["drained of what can be read, but the database is damaged", "edge-outbox check"]);
+    drain.command.args(["--timeout", "1"]);
+    drain.refused(
+        &device.database(),
+        &["drained of what can be read, but the database is damaged", "edge-outbox check"],
+    );
 }
 
 #[test]
@@ -98,6 +104,12 @@ fn a_damaged_page_of_the_table_is_told_and_what_is_behind_it_is_pending() {
     let ran = drain.run();
     assert_eq!(ran.code, Some(3), "{ran:?}");
     assert!(ran.err.contains("messages pending") && !ran.err.contains(" 0 messages"), "{}", ran.err);
+
+    let mosquitto = Mosquitto::start();
+    let mut drain = command(["forward", "--drain", "--timeout=60", "--to", &mosquitto.url()]);
+    let told = Ran::from(drain.arg(device.database()).output().unwrap()).refused(1);
+    assert!(told.contains("drained of what can be read, but the database is damaged"), "{told}");
+    assert!(value::<i64>(&device.sql(), "SELECT count(*) FROM outbox WHERE id > 400 AND status = 'SENT'", []) > 100);
 }
 
 fn drain(device: &Device) -> Case {
