@@ -225,7 +225,7 @@ impl fmt::Display for Error {
                 )
             }
             Error::ForeignTable { name } => {
-                write!(f, "the database has a `{name}` that is not ours: rename it, or keep the outbox in another file")
+                write!(f, "the database has something named `{name}` that is not ours: rename it, or keep the outbox in another file")
             }
             Error::NotADatabase { path } => {
                 write!(f, "{} is not a SQLite database, or it is encrypted, or its first page is damaged", path.display())

@@ -61,7 +61,7 @@ fn commands(database: &Path, does: &[Does]) -> Vec<Case> {
     let cases = COMMANDS.iter().filter(|(what, ..)| does.contains(what));
     let cases = cases.map(|(does, name, args)| {
         let mut command = command([name]);
-        command.arg(database).args(*args).args(["--busy-timeout", "100ms"]);
+        command.arg(database).args(*args);
         if *does == Forwards {
             command.args(["--to", &nowhere()]);
         }

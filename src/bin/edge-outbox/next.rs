@@ -27,6 +27,7 @@ pub fn step(database: &Path, error: &Error) -> Option<String> {
         Error::Busy(_) => {
             Some(format!("Who has it: fuser -v {file}, or lsof {file}. To wait longer: --busy-timeout 1min"))
         }
+        Error::Pool(_) => Some("To wait longer: --busy-timeout 1min".to_owned()),
         Error::ReadOnly { .. } | Error::Disk(_) if is_mounted_read_only(database) => Some(format!(
             "Its file system is mounted read-only, as a card is after an error: dmesg | tail. Where it is: findmnt -T {folder}. \
              Once the cause is gone: mount -o remount,rw and what findmnt shows as TARGET"
