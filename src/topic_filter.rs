@@ -54,7 +54,7 @@ impl TopicFilter {
 
 #[cfg(test)]
 mod tests {
-    use super::Filter;
+    use super::TopicFilter;
 
     #[test]
     fn filters_match_as_the_mqtt_specification_says() {

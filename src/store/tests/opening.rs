@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::super::schema::NAMES;
 use super::{BUSY, Device, open};
 use crate::Error;
-use crate::store::prepare;
+use crate::store::{Creation, prepare};
 
 /// A database that is not ours, in rollback mode, and what refuses it must leave of it: every byte.
 fn refused(setup: &str) -> Error {
