@@ -9,6 +9,7 @@ mod figures;
 mod files;
 mod forwarding;
 mod hostile;
+mod inspector;
 mod lifecycle;
 #[cfg(feature = "mqtt")]
 mod mqtt;
@@ -51,6 +52,7 @@ const PARTS: &[(&str, child::Part)] = &[
     ("forwarding::dies_with_messages_in_flight", forwarding::dies_with_messages_in_flight),
     ("lifecycle::forwards", lifecycle::forwards),
     ("lifecycle::dies_in_a_transaction", lifecycle::dies_in_a_transaction),
+    ("inspector::looks", inspector::opening::looks),
     ("hostile::settles_everything", hostile::settles_everything),
     ("offline::waits", offline::waits),
     ("offline::waits_in_vain", offline::waits_in_vain),
