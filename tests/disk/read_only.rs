@@ -8,7 +8,7 @@ use edge_outbox::inspector::Filter;
 use edge_outbox::{Error, Inspector};
 
 use crate::card::Card;
-use crate::device::{Device, SOON, enqueue, numbered, value};
+use crate::device::{Device, SOON, enqueue, eventually, numbered, value};
 
 const MB: u64 = 1 << 20;
 
@@ -23,6 +23,14 @@ fn beside(device: &Device, suffix: &str) -> PathBuf {
     path.into()
 }
 
+/// The last one to close it moves the log into the database. A pool closes its connections in the background.
+fn close_for_good(device: &Device) {
+    eventually("everybody has closed it", || {
+        drop(device.sql().execute("PRAGMA user_version = 1", []));
+        !beside(device, "-wal").exists()
+    });
+}
+
 fn pending(device: &Device) -> Result<u64, Error> {
     let inspector = Inspector::open(device.database(), SOON)?;
     let figures = inspector.figures()?;
@@ -35,10 +43,8 @@ fn a_database_without_a_log_is_read() {
     for (on, card) in cards() {
         let device = Device::at(card.folder());
         enqueue(&device.open_writer(), numbered("t", 0..3));
-        drop(device.sql()); // the last one to close, which moves the log into the database
-        value::<i64>(&device.sql(), "PRAGMA wal_checkpoint(TRUNCATE)", []);
-        assert!(!beside(&device, "-wal").exists());
-        card.set_read_only();
+        close_for_good(&device);
+        eventually("nobody has it open to write", || card.set_read_only().is_ok());
         assert_eq!(pending(&device).unwrap(), 3, "{on}");
     }
 }
@@ -49,7 +55,7 @@ fn a_database_with_all_of_its_files_is_read_with_what_stands_in_the_log() {
         let device = Device::at(card.folder());
         enqueue(&device.open_writer(), numbered("t", 0..3));
         assert!(fs::metadata(beside(&device, "-wal")).unwrap().len() > 0, "an outbox leaves it");
-        card.set_read_only();
+        eventually("nobody has it open to write", || card.set_read_only().is_ok());
         assert_eq!(pending(&device).unwrap(), 3, "{on}");
     }
 }
@@ -67,7 +73,7 @@ fn an_empty_log_is_none() {
             if !with_index {
                 fs::remove_file(beside(&device, "-shm")).unwrap();
             }
-            card.set_read_only();
+            eventually("nobody has it open to write", || card.set_read_only().is_ok());
             assert_eq!(pending(&device).unwrap(), 3, "{on}, -shm: {with_index}");
             card.set_writable();
             for suffix in ["", "-wal", "-shm"] {
@@ -83,7 +89,7 @@ fn a_log_that_cannot_be_read_is_told_and_not_passed_over() {
         let device = Device::at(card.folder());
         enqueue(&device.open_writer(), numbered("t", 0..3));
         fs::remove_file(beside(&device, "-shm")).unwrap(); // as of a copy
-        card.set_read_only();
+        eventually("nobody has it open to write", || card.set_read_only().is_ok());
         let error = pending(&device).unwrap_err();
         let words = error.to_string();
         assert!(matches!(error, Error::NotReadable { .. }), "{on}: {error:?}");
@@ -102,8 +108,7 @@ fn a_database_that_others_write_through_another_mount_is_followed() {
     for (on, card) in cards() {
         let device = Device::at(card.folder());
         enqueue(&device.open_writer(), numbered("t", 0..3));
-        drop(device.sql());
-        value::<i64>(&device.sql(), "PRAGMA wal_checkpoint(TRUNCATE)", []);
+        close_for_good(&device);
         let Some(window) = card.read_only_window() else { continue };
         let seen = Device::at(window.folder());
         let inspector = Inspector::open(seen.database(), SOON).unwrap();

@@ -139,9 +139,9 @@ impl Card {
         self.below.as_ref().unwrap().fill()
     }
 
-    /// Nobody writes to it any more, as on a card that is only looked at.
-    pub fn set_read_only(&self) {
-        run("mount", &["-o", "remount,ro"], Some(&self.folder)).unwrap();
+    /// Nobody writes to it any more, as on a card that is only looked at. An error while somebody has a file open to write.
+    pub fn set_read_only(&self) -> io::Result<()> {
+        run("mount", &["-o", "remount,ro"], Some(&self.folder))
     }
 
     pub fn set_writable(&self) {
