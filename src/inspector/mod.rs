@@ -1,5 +1,6 @@
 //! Looking at the outbox of a database without being part of it.
 
+#[cfg_attr(not(any(target_os = "linux", target_os = "android")), path = "ask_nobody.rs")]
 mod ask;
 mod check;
 mod reader;
@@ -139,7 +140,8 @@ impl Inspector {
     /// `-outbox-status`. Asks neither the database nor the disk, takes three seconds at most, and writes nothing.
     ///
     /// Where nobody answers there, the forwarders' lock is tried for a moment. A forwarder that tries it in that very moment
-    /// takes this for another one, and tries again a second later.
+    /// takes this for another one, and tries again a second later. On other systems than Linux that is all that can be
+    /// told.
     pub fn forwarder(&self) -> Forwarder {
         ask::forwarder(&self.path)
     }
