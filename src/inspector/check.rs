@@ -5,8 +5,9 @@ use std::path::Path;
 use super::Finding;
 use crate::store::{DAMAGED, Fault, Flaw, Status};
 
-/// Most findings of one kind that are told one by one.
+/// Most findings of one kind that are told one by one: of rows, each of which wants something done, and of SQLite's.
 const MOST: u64 = 100;
+const MOST_OF_FILE: u64 = 20;
 
 /// Of faults of one kind the first are told one by one; a damaged card may have a million of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,7 +39,7 @@ impl<'a> Findings<'a> {
         let kind = kind(&fault);
         let found = &mut self.found[kind as usize];
         *found += 1;
-        if *found <= MOST {
+        if *found <= most(kind) {
             self.told.push(Finding { what: what(&fault), remedy: remedy(&fault, self.path) });
         }
     }
@@ -46,7 +47,7 @@ impl<'a> Findings<'a> {
     /// What was told, and how many of each kind were not.
     pub fn done(mut self) -> Vec<Finding> {
         for kind in KINDS {
-            let left = self.found[kind as usize].saturating_sub(MOST);
+            let left = self.found[kind as usize].saturating_sub(most(kind));
             if left > 0 {
                 let what = format!("{left} more {}", more(kind));
                 self.told.push(Finding { what, remedy: "as for those told one by one".to_owned() });
@@ -62,12 +63,18 @@ fn kind(fault: &Fault) -> Kind {
             Kind::Outbox
         }
         Fault::Integrity { .. } => Kind::File,
-        Fault::Unreadable { .. } | Fault::Broken { .. } | Fault::Misplaced { .. } => Kind::Unreadable,
+        Fault::Unreadable { .. } | Fault::End { .. } | Fault::Broken { .. } | Fault::Misplaced { .. } => {
+            Kind::Unreadable
+        }
         Fault::Spoiled { status: Some(Status::Failed), .. } => Kind::Failed,
         Fault::Spoiled { status: Some(Status::Sent), .. } => Kind::Sent,
         Fault::Spoiled { status: Some(Status::Pending) | None, .. } => Kind::Pending,
         Fault::Stranded { .. } => Kind::Stranded,
     }
+}
+
+fn most(kind: Kind) -> u64 {
+    if kind == Kind::File { MOST_OF_FILE } else { MOST }
 }
 
 fn more(kind: Kind) -> &'static str {
@@ -106,6 +113,8 @@ fn what(fault: &Fault) -> String {
         Fault::Unreadable { first, last } => {
             format!("what there is of rows {first} to {last} cannot be read")
         }
+        Fault::End { last: 0 } => "no row can be read".to_owned(),
+        Fault::End { last } => format!("rows behind row {last} cannot be read, if there are any"),
         Fault::Broken { id } => format!("the content of row {id} cannot be read"),
         Fault::Misplaced { after, rows } => {
             format!(
@@ -158,7 +167,11 @@ fn remedy(fault: &Fault, path: &Path) -> String {
              be sent for it are told of by their ids"
                 .to_owned()
         }
-        Fault::Integrity { .. } | Fault::Unreadable { .. } | Fault::Broken { .. } | Fault::Misplaced { .. } => recover(),
+        Fault::Integrity { .. }
+        | Fault::Unreadable { .. }
+        | Fault::End { .. }
+        | Fault::Broken { .. }
+        | Fault::Misplaced { .. } => recover(),
         Fault::State { .. } => recover(),
         Fault::Position | Fault::Ahead { .. } | Fault::Stranded { .. } => look_again(),
         Fault::Spoiled { id, status: Some(Status::Failed), .. } => format!(

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, named_params};
 
 use super::Content;
 use super::admin::{self, Status};
-use super::damage::{first_readable, newest_readable, of_a_row};
+use super::damage::{first_readable, is_damaged, newest_readable, of_a_row};
 use super::decode::{self, AFTER_CONTENT, AFTER_ROW, content_columns, row_columns};
 use super::read::limit;
 use super::restore::{Misfit, misfits};
@@ -49,6 +49,10 @@ pub(crate) enum Fault {
     /// What stands between these ids cannot be read.
     Unreadable {
         first: i64,
+        last: i64,
+    },
+    /// Rows behind that one, as many as there may be, cannot be read.
+    End {
         last: i64,
     },
     /// Its front can be read and its content cannot.
@@ -121,13 +125,18 @@ pub(crate) fn check(
     let position = state(conn, tell)?;
     let newest = newest_readable(conn)?;
     let looked = Looked { application, ..Looked::default() };
-    let mut rows = Rows { conn, position, newest, max_payload, last: 0, looked, tell };
+    let mut rows = Rows { conn, position, newest, max_payload, last: 0, looked, tell: &mut *tell };
     loop {
         rows.in_order()?;
         if !rows.over_damage()? {
-            return Ok(rows.looked);
+            break;
         }
     }
+    let looked = rows.looked;
+    if is_damaged(&admin::newest(conn)) {
+        tell(Fault::End { last: newest });
+    }
+    Ok(looked)
 }
 
 /// Asks SQLite about the file; where it cannot tell of the application's tables, about ours, and why. Of CHECKs it knows

@@ -3,6 +3,7 @@
 mod completions;
 mod enqueue;
 mod look;
+mod mend;
 
 #[path = "../support/card.rs"]
 mod card;

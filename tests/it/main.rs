@@ -11,6 +11,7 @@ mod forwarding;
 mod hostile;
 mod lifecycle;
 mod live;
+mod mending;
 #[cfg(feature = "mqtt")]
 mod mqtt;
 mod offline;

@@ -6,6 +6,7 @@ use edge_outbox::{MessageState, Outbox};
 
 use crate::args::RowId;
 use crate::failure::{Failure, say};
+use crate::output::counted;
 
 /// Rows that are failed messages, in the order they were named in. The others are told of, and counted.
 pub struct Named {
@@ -52,8 +53,5 @@ fn why_not(outbox: &Outbox, id: RowId) -> Result<Option<String>, edge_outbox::Er
 
 /// `1 failed message`, `1,000 failed messages`.
 pub fn messages(count: u64) -> String {
-    match count {
-        1 => "1 failed message".to_owned(),
-        count => format!("{} failed messages", crate::output::count(count)),
-    }
+    counted(count, "failed message")
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use crate::args::Purge;
 use crate::failure::Failure;
-use crate::output::count;
+use crate::output::counted;
 
 pub fn run(args: Purge) -> Result<ExitCode, Failure> {
     let Purge { database, older_than } = args;
@@ -14,8 +14,7 @@ pub fn run(args: Purge) -> Result<ExitCode, Failure> {
     let mut out = io::stdout().lock();
     match purged {
         0 => writeln!(out, "no sent message to delete (the newest row of all stays)")?,
-        1 => writeln!(out, "deleted 1 sent message")?,
-        purged => writeln!(out, "deleted {} sent messages", count(purged))?,
+        purged => writeln!(out, "deleted {}", counted(purged, "sent message"))?,
     }
     if purged > 0 {
         let file = database.path.display();
