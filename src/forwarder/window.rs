@@ -183,6 +183,3 @@ fn wait(what: Option<(&OwnedFd, PollFlags)>, told: &UnixStream, patience: Option
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,6 +1,7 @@
 //! Looking at the outbox of a database without being part of it.
 
 mod ask;
+mod check;
 mod report;
 
 use std::path::{Path, PathBuf};
@@ -8,7 +9,9 @@ use std::time::{Duration, SystemTime};
 
 use rusqlite::Connection;
 
-pub use report::{Figures, Files, Filter, Finding, Forwarder, Live, MessageSummary};
+pub use report::{Checked, Figures, Files, Filter, Finding, Forwarder, Live, MessageSummary};
+
+use check::Findings;
 
 use crate::outbox::wall_clock;
 use crate::status::{MessageState, StoredMessage};
@@ -112,6 +115,35 @@ impl Inspector {
     /// [`Error::Busy`], [`Error::Damaged`], [`Error::Disk`], [`Error::Sqlite`].
     pub fn message(&self, id: i64) -> Result<Option<StoredMessage>, Error> {
         Ok(store::get(&self.connection, id, LARGEST_PAYLOAD)?.map(StoredMessage::from))
+    }
+
+    /// The version of the outbox's tables.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn version(&self) -> Result<i64, Error> {
+        store::version(&self.connection, &self.path)
+    }
+
+    /// Looks for all that can be wrong: what SQLite's `integrity_check` finds in the whole file, tables, indexes and
+    /// triggers of ours that are not as they were made, a position that cannot be, and rows that break a rule or do not
+    /// match their checksum, whatever became of them. It looks at every row that there is when it begins, so it takes as
+    /// long as the database is large, and as much memory as its largest payload.
+    ///
+    /// What is damaged is told of, and looked around. Others read and write meanwhile; while SQLite looks at the file the
+    /// write-ahead log grows by what they write.
+    ///
+    /// # Errors
+    /// [`Error::Busy`], [`Error::Disk`], [`Error::Sqlite`]; [`Error::Damaged`] where not even the schema can be read.
+    pub fn check(&self) -> Result<Checked, Error> {
+        let mut findings = Findings::of(&self.path);
+        let looked = store::check(&self.connection, &self.path, LARGEST_PAYLOAD, &mut |fault| findings.add(fault))?;
+        Ok(Checked {
+            rows: looked.rows,
+            failed: looked.failed,
+            findings: findings.done(),
+            not_checked: looked.application,
+        })
     }
 
     /// The newest message's row id; 0 where there was none yet. It stays until there is a newer one: a message of an id

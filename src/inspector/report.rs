@@ -143,11 +143,27 @@ pub struct Live {
     pub reconnects: u64,
 }
 
+/// What was looked at, and what is wrong with it, from [`Inspector::check`](super::Inspector::check).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Checked {
+    /// Rows of the outbox that were read.
+    pub rows: u64,
+    /// Of them, messages parked as FAILED. That by itself is no fault.
+    pub failed: u64,
+    /// What is wrong; nothing where the database is sound. Of each kind at most 100 are told one by one, and the rest of
+    /// them is counted in one more.
+    pub findings: Vec<Finding>,
+    /// Why SQLite looked at the outbox's tables alone, and not at the application's: they use a collation or a function
+    /// of the application's own, as a rule. `None` where it looked at everything.
+    pub not_checked: Option<String>,
+}
+
 /// Something that is not as it should be, from [`Inspector::check`](super::Inspector::check).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Finding {
-    /// What is wrong, in words.
+    /// What is wrong, in words; nothing of what stands in a message.
     pub what: String,
     /// What to do about it, in words.
     pub remedy: String,

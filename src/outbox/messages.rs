@@ -7,6 +7,9 @@ use crate::Error;
 use crate::status::{FailedMessage, MessageState, Stats, StoredMessage};
 use crate::store::{self, Content, FailedRow, Stored};
 
+/// Fewest rows that are worth a commit, where there are more of them.
+const BITE: usize = 500;
+
 impl Outbox {
     /// Figures. As fast with a million pending messages as with ten; only the failed ones are counted.
     /// Where the database is damaged they leave out what cannot be read.
@@ -92,6 +95,65 @@ impl Outbox {
     /// [`Error::NoSuchMessage`] if it is not a failed one; otherwise as [`transaction`](Self::transaction).
     pub fn discard(&self, id: i64) -> Result<(), Error> {
         self.transaction(|tx| store::discard(tx, id))
+    }
+
+    /// [`discard`](Self::discard) for all messages that are failed when it begins: how many were deleted. Those that a
+    /// table of the application's refers to by a foreign key stay.
+    ///
+    /// # Errors
+    /// As [`transaction`](Self::transaction); those before it are gone then.
+    pub fn discard_all(&self) -> Result<u64, Error> {
+        let last = store::last_failed(&*self.connection()?)?;
+        let (mut done, mut gone) = (Some(i64::MIN), 0);
+        // In bites with a commit each, so that other writers get their turn in between.
+        while let (Some(after), Some(last)) = (done, last) {
+            let (some, upto) = self.transaction(|tx| store::discard_some(tx, after, last))?;
+            gone += some as u64;
+            done = upto;
+        }
+        Ok(gone)
+    }
+
+    /// Deletes messages that were sent at least `older_than` ago by the wall clock, and those whose stamp lies in the
+    /// future: how many. The forwarder does so by itself after [`Settings::retention`](crate::Settings::retention); this
+    /// is for more room at once, with or without a forwarder beside it. Rows that a table of the application's refers to
+    /// by a foreign key stay, and so does the newest row of all.
+    ///
+    /// The room is for new messages; the file gets no smaller by it.
+    ///
+    /// # Errors
+    /// As [`transaction`](Self::transaction); what was deleted before it is gone then.
+    pub fn purge(&self, older_than: Duration) -> Result<u64, Error> {
+        let now = store::now_ms();
+        let then = now.saturating_sub(i64::try_from(older_than.as_millis()).unwrap_or(i64::MAX));
+        let (mut last, mut sent, mut purged) = (0, Vec::new(), 0);
+        loop {
+            let (found, upto) = store::sent_before(&*self.connection()?, last, then, now)?;
+            sent.extend(found);
+            // Where ids are damaged they need not rise.
+            let next = upto.filter(|upto| *upto > last);
+            // In bites that are worth a commit, so that other writers get their turn in between.
+            if sent.len() >= BITE || (next.is_none() && !sent.is_empty()) {
+                purged += self.transaction(|tx| store::delete_sent(tx, &sent))? as u64;
+                sent.clear();
+            }
+            match next {
+                Some(next) => last = next,
+                None => return Ok(purged),
+            }
+        }
+    }
+
+    /// Puts back those of the outbox's triggers and indexes that are missing, or that somebody altered, in one
+    /// transaction: the names of those. Tables and rows stay as they are, and so does what is the application's own.
+    ///
+    /// [`Inspector::check`](crate::Inspector::check) tells what is missing, and what became of the rows meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::ForeignTable`] where something of another kind, or of another table, has the name of ours: rename it.
+    /// Otherwise as [`transaction`](Self::transaction).
+    pub fn restore_schema(&self) -> Result<Vec<String>, Error> {
+        self.transaction(store::restore)
     }
 }
 

@@ -1,7 +1,8 @@
 //! What people ask of the outbox: failed messages, single rows, counts. On any connection to the database, from any
 //! thread of the application's.
 
-use rusqlite::{Connection, OptionalExtension, named_params, params};
+use log::debug;
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, named_params, params};
 
 use super::decode::{self, AFTER_CONTENT, content_columns, row_columns};
 use super::read::limit;
@@ -92,6 +93,10 @@ const RETRY_BITE: &str = "
     SELECT max(id) FROM (SELECT id FROM main.outbox INDEXED BY outbox_failed
                          WHERE status = 'FAILED' AND id > ?1 AND id <= ?2 ORDER BY id LIMIT 500)";
 
+const DISCARD_BITE: &str = "
+    SELECT id FROM main.outbox INDEXED BY outbox_failed
+    WHERE status = 'FAILED' AND id > ?1 AND id <= ?2 ORDER BY id LIMIT 500";
+
 // The newest row has to stay until a newer one exists: emptied, and as if sent long ago, it goes with a later purge.
 const EMPTY: &str = "
     UPDATE main.outbox
@@ -152,10 +157,7 @@ pub(crate) fn retry(conn: &Connection, id: i64) -> Result<(), Error> {
 
 /// [`retry`] for every message that is parked by now, 500 in one statement. How many there were.
 pub(crate) fn retry_all(conn: &Connection) -> Result<usize, Error> {
-    let last: Option<i64> = conn
-        .prepare_cached("SELECT max(id) FROM main.outbox INDEXED BY outbox_failed WHERE status = 'FAILED'")?
-        .query_row([], |row| row.get(0))?;
-    let Some(last) = last else { return Ok(0) };
+    let Some(last) = last_failed(conn)? else { return Ok(0) };
     let (mut done, mut retried) = (i64::MIN, 0);
     while done < last {
         let end: Option<i64> = conn.prepare_cached(RETRY_BITE)?.query_row([done, last], |row| row.get(0))?;
@@ -164,6 +166,30 @@ pub(crate) fn retry_all(conn: &Connection) -> Result<usize, Error> {
         done = end;
     }
     Ok(retried)
+}
+
+/// The newest parked message.
+pub(crate) fn last_failed(conn: &Connection) -> Result<Option<i64>, Error> {
+    let sql = "SELECT max(id) FROM main.outbox INDEXED BY outbox_failed WHERE status = 'FAILED'";
+    Ok(conn.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
+}
+
+/// Deletes the next parked messages behind `after`, up to `last`: how many went, and up to where it got; `None` where
+/// there are no more. Those that a table of the application's refers to stay.
+pub(crate) fn discard_some(tx: &Transaction<'_>, after: i64, last: i64) -> Result<(usize, Option<i64>), Error> {
+    let mut statement = tx.prepare_cached(DISCARD_BITE)?;
+    let ids: Vec<i64> = statement.query_map([after, last], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    let mut gone = 0;
+    for id in &ids {
+        match discard(tx, *id) {
+            Ok(()) => gone += 1,
+            Err(Error::Sqlite(error)) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
+                debug!("row {id} cannot be discarded: {error}");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((gone, ids.last().copied()))
 }
 
 /// Deletes a parked message.

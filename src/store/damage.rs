@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use log::warn;
-use rusqlite::ErrorCode;
+use rusqlite::{Connection, ErrorCode};
 
 use super::{Store, admin, malformed};
 use crate::Error;
@@ -109,10 +109,7 @@ impl Store {
 
     /// The newest row that can be read.
     pub fn newest(&self) -> Result<i64, Error> {
-        match admin::newest(&self.conn) {
-            Err(Error::Damaged(_)) => self.last_readable(self.position()?),
-            newest => newest,
-        }
+        newest_readable(&self.conn)
     }
 
     /// [`newest`](Self::newest), and says so if it is not the newest of all.
@@ -123,65 +120,73 @@ impl Store {
         }
         Ok(newest)
     }
+}
 
-    /// Whether there is a row of that id, of any status.
-    pub(super) fn stands(&self, id: i64) -> Result<bool, Error> {
-        Ok(self.conn.prepare_cached("SELECT 1 FROM main.outbox NOT INDEXED WHERE id = ?1")?.exists([id])?)
+/// The newest row that can be read.
+pub(super) fn newest_readable(conn: &Connection) -> Result<i64, Error> {
+    match admin::newest(conn) {
+        Err(Error::Damaged(_)) => last_readable(conn, admin::position(conn)?),
+        newest => newest,
     }
+}
 
-    /// The first row behind `after`, and at most `newest`, whose page can be read. The ids are dense. Looks at a bounded
-    /// number of places, so that what can be read between two damaged pages may be missed where much is damaged.
-    pub(super) fn first_readable(&self, after: i64, newest: i64) -> Result<Option<i64>, Error> {
-        let (mut last_bad, mut step) = (after, 1);
-        let mut good = loop {
-            if last_bad >= newest {
-                return Ok(None);
-            }
-            let id = last_bad.saturating_add(step).min(newest);
-            if self.can_be_read(id)? {
-                break id;
-            }
-            last_bad = id;
-            if id - after >= ONE_BY_ONE {
-                step = step.saturating_mul(2);
-            }
-        };
-        while good - last_bad > 1 {
-            let middle = last_bad + (good - last_bad) / 2;
-            if self.can_be_read(middle)? { good = middle } else { last_bad = middle }
+/// Whether there is a row of that id, of any status.
+pub(super) fn stands(conn: &Connection, id: i64) -> Result<bool, Error> {
+    Ok(conn.prepare_cached("SELECT 1 FROM main.outbox NOT INDEXED WHERE id = ?1")?.exists([id])?)
+}
+
+/// The first row behind `after`, and at most `newest`, whose page can be read. The ids are dense. Looks at a bounded
+/// number of places, so that what can be read between two damaged pages may be missed where much is damaged.
+pub(super) fn first_readable(conn: &Connection, after: i64, newest: i64) -> Result<Option<i64>, Error> {
+    let (mut last_bad, mut step) = (after, 1);
+    let mut good = loop {
+        if last_bad >= newest {
+            return Ok(None);
         }
-        Ok(Some(good))
+        let id = last_bad.saturating_add(step).min(newest);
+        if can_be_read(conn, id)? {
+            break id;
+        }
+        last_bad = id;
+        if id - after >= ONE_BY_ONE {
+            step = step.saturating_mul(2);
+        }
+    };
+    while good - last_bad > 1 {
+        let middle = last_bad + (good - last_bad) / 2;
+        if can_be_read(conn, middle)? { good = middle } else { last_bad = middle }
     }
+    Ok(Some(good))
+}
 
-    /// A row from `from` on behind which nothing was found that can be read.
-    fn last_readable(&self, from: i64) -> Result<i64, Error> {
-        let (mut good, mut step) = (from, 1_i64);
-        let is_there = |id| match self.stands(id) {
-            Err(Error::Damaged(_)) => Ok(false),
-            found => found,
-        };
-        while let Some(id) = from.checked_add(step).filter(|id| *id <= LARGEST) {
-            if is_there(id)? {
-                good = id;
-            }
-            step *= 2;
+/// A row from `from` on behind which nothing was found that can be read.
+fn last_readable(conn: &Connection, from: i64) -> Result<i64, Error> {
+    let (mut good, mut step) = (from, 1_i64);
+    let is_there = |id| match stands(conn, id) {
+        Err(Error::Damaged(_)) => Ok(false),
+        found => found,
+    };
+    while let Some(id) = from.checked_add(step).filter(|id| *id <= LARGEST) {
+        if is_there(id)? {
+            good = id;
         }
-        // The step after the last one that met a row met none.
-        let mut bad = from.saturating_add((good - from).saturating_mul(2).max(1));
-        while bad - good > 1 {
-            let middle = good + (bad - good) / 2;
-            if is_there(middle)? { good = middle } else { bad = middle }
-        }
-        Ok(good)
+        step *= 2;
     }
+    // The step after the last one that met a row met none.
+    let mut bad = from.saturating_add((good - from).saturating_mul(2).max(1));
+    while bad - good > 1 {
+        let middle = good + (bad - good) / 2;
+        if is_there(middle)? { good = middle } else { bad = middle }
+    }
+    Ok(good)
+}
 
-    fn can_be_read(&self, id: i64) -> Result<bool, Error> {
-        match self.stands(id) {
-            Err(Error::Damaged(_)) => Ok(false),
-            Err(error) => Err(error),
-            // A page without that row is a page that can be read.
-            Ok(_) => Ok(true),
-        }
+fn can_be_read(conn: &Connection, id: i64) -> Result<bool, Error> {
+    match stands(conn, id) {
+        Err(Error::Damaged(_)) => Ok(false),
+        Err(error) => Err(error),
+        // A page without that row is a page that can be read.
+        Ok(_) => Ok(true),
     }
 }
 

@@ -98,6 +98,11 @@ pub(crate) fn look_into(path: &Path, busy_timeout: Duration) -> Result<Connectio
     }
 }
 
+/// The version of the outbox's tables.
+pub(crate) fn version(conn: &Connection, path: &Path) -> Result<i64, Error> {
+    schema::version(conn, path).map(|version| i64::try_from(version).unwrap_or(i64::MAX))
+}
+
 pub(crate) fn figures(conn: &Connection) -> Result<Figures, Error> {
     let tx = conn.unchecked_transaction()?;
     let mut figures = Figures::default();

@@ -6,6 +6,7 @@
 
 mod admin;
 mod budget;
+mod check;
 mod checksum;
 mod connect;
 mod damage;
@@ -17,6 +18,7 @@ mod indexes;
 mod inspect;
 mod purge;
 mod read;
+mod restore;
 mod row;
 mod salvage;
 mod schema;
@@ -33,19 +35,21 @@ use crate::Error;
 #[cfg(test)]
 pub(crate) use admin::pending_upto;
 pub(crate) use admin::{
-    FailedRow, Status, Stored, discard, failed, failed_count, fresh_above, get, newest, oldest_pending, position,
-    retry, retry_all, unreadable,
+    FailedRow, Status, Stored, discard, discard_some, failed, failed_count, fresh_above, get, last_failed, newest,
+    oldest_pending, position, retry, retry_all, unreadable,
 };
 #[cfg(test)]
 pub(crate) use budget::Pending;
 pub(crate) use budget::{Budget, pending};
+pub(crate) use check::{Fault, check};
 pub(crate) use connect::{Role, configure, empty_log};
 pub(crate) use decode::DAMAGED;
 #[cfg(all(any(test, fuzzing), feature = "tls"))]
 pub(crate) use decode::headers_to_json;
 pub(crate) use enqueue::enqueue;
-pub(crate) use inspect::{Summary, Wanted, figures, look_into, summaries};
-pub(crate) use purge::{Purge, Uptime};
+pub(crate) use inspect::{Summary, Wanted, figures, look_into, summaries, version};
+pub(crate) use purge::{Purge, Uptime, delete_sent, sent_before};
+pub(crate) use restore::{Flaw, restore};
 pub(crate) use row::{Batch, Content, Fate, Lane, Query, Row, Settlement};
 #[cfg(test)]
 pub(crate) use schema::open;

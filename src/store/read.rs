@@ -5,7 +5,7 @@
 
 use rusqlite::{OptionalExtension, Statement, ToSql, ffi, named_params, params};
 
-use super::damage::of_a_row;
+use super::damage::{of_a_row, stands};
 use super::decode::{self, AFTER_CONTENT, AFTER_ROW, content_columns, row_columns};
 use super::settle::{is_wrong_type, park_damaged};
 use super::{Content, FailedRow, Lane, Row, Store, admin, budget, now_ms};
@@ -128,7 +128,7 @@ impl Store {
             let Some(found) = found.next().map_err(of_a_row)? else { break };
             let content = decode::content(found, max_payload);
             let row = Row { lane_held: decode::integer(found, AFTER_CONTENT) == 1, ..decode::row(found) };
-            if row.id <= last || (row.id > last + 1 && !self.stands(last + 1)? && !self.is_in_order(last)?) {
+            if row.id <= last || (row.id > last + 1 && !stands(&self.conn, last + 1)? && !self.is_in_order(last)?) {
                 return Err(disorder("rows").into());
             }
             last = row.id;

@@ -6,9 +6,9 @@
 //! another row. So rows are looked at in the order in which they stand in the file, and those that are in nobody's way
 //! are believed.
 
-use rusqlite::{OptionalExtension, named_params, params};
+use rusqlite::{Connection, OptionalExtension, named_params, params};
 
-use super::damage::{is_damaged, of_a_row};
+use super::damage::{first_readable, is_damaged, of_a_row};
 use super::decode::{self, AFTER_CONTENT, AFTER_ROW, content_columns, row_columns};
 use super::read::{fresh_columns, is_fresh, limit};
 use super::{Content, Row, Store};
@@ -41,22 +41,22 @@ const FRONT: &str = concat!(
 
 /// The ids between which rows were seen.
 #[derive(Clone, Copy, Debug)]
-struct Range {
-    from: i64,
-    to: i64,
+pub(super) struct Range {
+    pub from: i64,
+    pub to: i64,
 }
 
 /// The next rows as they stand in the file.
-struct Walk {
-    range: Range,
+pub(super) struct Walk {
+    pub range: Range,
     /// Those in order, and how many of the same id stand before each.
-    ids: Vec<(i64, usize)>,
+    pub ids: Vec<(i64, usize)>,
     /// How many are not.
-    misplaced: usize,
-    end: End,
+    pub misplaced: usize,
+    pub end: End,
 }
 
-enum End {
+pub(super) enum End {
     /// There are no more rows.
     Table,
     /// There may be more.
@@ -141,7 +141,7 @@ impl Store {
                 End::Table => return Ok(fresh),
                 End::Window if !empty => {}
                 End::Window | End::Damage => {
-                    let Some(next) = self.first_readable(last, newest)? else {
+                    let Some(next) = first_readable(&self.conn, last, newest)? else {
                         self.damage.pass_over(last + 1, newest);
                         return Ok(fresh);
                     };
@@ -157,44 +157,16 @@ impl Store {
 
     /// Whether the next rows stand in the order of their ids. Rows between them that are missing were deleted by hand.
     pub(super) fn is_in_order(&self, after: i64) -> Result<bool, Error> {
-        let (found, _) = self.look_ahead(after.saturating_add(1))?;
+        let (found, _) = look_ahead(&self.conn, after.saturating_add(1))?;
         Ok(found.first().is_none_or(|first| *first > after) && found.is_sorted_by(|a, b| a < b))
     }
 
-    fn look_ahead(&self, from: i64) -> Result<(Vec<i64>, End), Error> {
-        // Not `id > after`, which would begin at a page that may be the damaged one.
-        let sql = "SELECT id FROM main.outbox NOT INDEXED WHERE id >= ?1 ORDER BY id LIMIT ?2";
-        let mut statement = self.conn.prepare_cached(sql)?;
-        let mut rows = statement.query(params![from, limit(WINDOW)])?;
-        let mut found = Vec::new();
-        loop {
-            match rows.next().map_err(of_a_row) {
-                Ok(Some(row)) => found.push(decode::integer(row, 0)),
-                Ok(None) => return Ok((found, End::Table)),
-                Err(Error::Damaged(_)) => return Ok((found, End::Damage)),
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
     fn walk(&mut self, after: i64) -> Result<Walk, Error> {
-        let from = after.saturating_add(1);
-        let (found, mut end) = self.look_ahead(from)?;
-        let mut believed = found.len();
-        if found.len() == WINDOW {
-            // What is out of order shows by what stands behind it.
-            (end, believed) = (End::Window, WINDOW / 2);
+        let walk = walk(&self.conn, after)?;
+        if walk.misplaced > 0 {
+            self.damage.note(&format!("{} rows behind row {after} are out of order", walk.misplaced));
         }
-        let in_order = in_order(&found, after);
-        let nth = |at: usize| found[..at].iter().filter(|id| **id == found[at]).count();
-        let believed_in_order = in_order.into_iter().take_while(|at| *at < believed);
-        let ids: Vec<_> = believed_in_order.map(|at| (found[at], nth(at))).collect();
-        let misplaced = believed - ids.len();
-        if misplaced > 0 {
-            self.damage.note(&format!("{misplaced} rows behind row {after} are out of order"));
-        }
-        let range = Range { from, to: found.iter().copied().max().unwrap_or(from) };
-        Ok(Walk { range, ids, misplaced, end })
+        Ok(walk)
     }
 
     /// A row that was seen in that range, if nobody has dealt with it.
@@ -254,6 +226,40 @@ impl Store {
             .optional()
             .map_err(of_a_row)?;
         Ok(row.flatten())
+    }
+}
+
+/// The rows that stand behind `after` in the file, and which of them are believed.
+pub(super) fn walk(conn: &Connection, after: i64) -> Result<Walk, Error> {
+    let from = after.saturating_add(1);
+    let (found, mut end) = look_ahead(conn, from)?;
+    let mut believed = found.len();
+    if found.len() == WINDOW {
+        // What is out of order shows by what stands behind it.
+        (end, believed) = (End::Window, WINDOW / 2);
+    }
+    let in_order = in_order(&found, after);
+    let nth = |at: usize| found[..at].iter().filter(|id| **id == found[at]).count();
+    let believed_in_order = in_order.into_iter().take_while(|at| *at < believed);
+    let ids: Vec<_> = believed_in_order.map(|at| (found[at], nth(at))).collect();
+    let misplaced = believed - ids.len();
+    let range = Range { from, to: found.iter().copied().max().unwrap_or(from) };
+    Ok(Walk { range, ids, misplaced, end })
+}
+
+fn look_ahead(conn: &Connection, from: i64) -> Result<(Vec<i64>, End), Error> {
+    // Not `id > after`, which would begin at a page that may be the damaged one.
+    let sql = "SELECT id FROM main.outbox NOT INDEXED WHERE id >= ?1 ORDER BY id LIMIT ?2";
+    let mut statement = conn.prepare_cached(sql)?;
+    let mut rows = statement.query(params![from, limit(WINDOW)])?;
+    let mut found = Vec::new();
+    loop {
+        match rows.next().map_err(of_a_row) {
+            Ok(Some(row)) => found.push(decode::integer(row, 0)),
+            Ok(None) => return Ok((found, End::Table)),
+            Err(Error::Damaged(_)) => return Ok((found, End::Damage)),
+            Err(error) => return Err(error),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, ffi};
 use crate::Error;
 
 /// The steps to each version: the n-th (from 0) makes version n + 1 out of version n.
-const MIGRATIONS: [&str; 1] = [include_str!("../../schema.sql")];
+pub(super) const MIGRATIONS: [&str; 1] = [include_str!("../../schema.sql")];
 const VERSION: i64 = MIGRATIONS.len() as i64;
 
 /// Every name that we give to something in the database.

@@ -4,6 +4,9 @@ mod acceptance;
 mod completions;
 mod enqueue;
 mod forward;
+mod look;
+mod mend;
+mod readme;
 
 #[path = "../support/card.rs"]
 mod card;

@@ -4,6 +4,7 @@
 //! What needs root, to mount, is skipped in words where there is none.
 #![cfg(target_os = "linux")]
 
+mod asking;
 mod creation;
 mod failing;
 mod file_size;

@@ -10,6 +10,8 @@ mod files;
 mod forwarding;
 mod hostile;
 mod lifecycle;
+mod live;
+mod mending;
 #[cfg(feature = "mqtt")]
 mod mqtt;
 mod offline;
@@ -51,6 +53,8 @@ const PARTS: &[(&str, child::Part)] = &[
     ("forwarding::dies_with_messages_in_flight", forwarding::dies_with_messages_in_flight),
     ("lifecycle::forwards", lifecycle::forwards),
     ("lifecycle::dies_in_a_transaction", lifecycle::dies_in_a_transaction),
+    ("live::forwards", live::forwards),
+    ("live::asks", live::asks),
     ("hostile::settles_everything", hostile::settles_everything),
     ("offline::waits", offline::waits),
     ("offline::waits_in_vain", offline::waits_in_vain),

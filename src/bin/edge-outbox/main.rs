@@ -7,6 +7,7 @@ mod config;
 mod database;
 mod discard;
 mod enqueue;
+mod failed;
 mod failure;
 mod forward;
 mod init;

@@ -1,5 +1,6 @@
 //! Deleting SENT rows when their time is over, in bites that are worth a commit's pages.
 
+mod asked;
 mod era;
 mod look;
 
@@ -8,6 +9,7 @@ use std::time::Duration;
 use log::debug;
 use rusqlite::{ErrorCode, Transaction};
 
+pub(crate) use asked::{delete_sent, sent_before};
 pub(crate) use era::{Era, Uptime};
 use look::{LOOK, Young, is_young, look};
 

@@ -1,7 +1,7 @@
 use super::{BUSY, Device, Fate, MAX_PAYLOAD, NOW, failed, held, message, waiting};
 use crate::store::{
-    Lane, Status, discard, failed as list, failed_count, fresh_above, get, oldest_pending, pending_upto, retry,
-    retry_all,
+    Lane, Status, discard, discard_some, failed as list, failed_count, fresh_above, get, last_failed, oldest_pending,
+    pending_upto, retry, retry_all,
 };
 use crate::{Error, Message};
 
@@ -121,4 +121,24 @@ fn a_table_of_the_connections_own_does_not_stand_in_the_way() {
     assert_eq!(failed_count(&device.app).unwrap(), 1);
     retry(&device.app, 1).unwrap();
     drop(super::open(&device.path, BUSY).unwrap());
+}
+
+#[test]
+fn all_failed_messages_are_discarded_in_bites_and_those_that_others_refer_to_stay() {
+    let mut device = Device::new();
+    device.put_many(1_203);
+    let fates: Vec<_> = (1..=1_201).chain([1_203]).map(|id| (id, failed("no"))).collect();
+    device.settle(NOW, &fates);
+    device.sql("CREATE TABLE receipts (message INTEGER REFERENCES outbox (id)); INSERT INTO receipts VALUES (7)");
+    device.sql("PRAGMA foreign_keys = ON");
+    let last = last_failed(&device.app).unwrap().unwrap();
+    let tx = device.app.transaction().unwrap();
+    let first = discard_some(&tx, i64::MIN, last).unwrap();
+    assert_eq!(first, (499, Some(500)));
+    assert_eq!(discard_some(&tx, 500, last).unwrap(), (500, Some(1_000)));
+    assert_eq!(discard_some(&tx, 1_000, last).unwrap(), (202, Some(1_203)));
+    assert_eq!(discard_some(&tx, 1_203, last).unwrap(), (0, None));
+    tx.commit().unwrap();
+    assert_eq!((last, device.number("SELECT group_concat(id) = '7,1202,1203' FROM outbox")), (1_203, 1));
+    assert_eq!(device.text("SELECT status || last_error FROM outbox WHERE id = 1203"), "SENTdiscarded");
 }

@@ -3,6 +3,7 @@
 mod admin;
 mod aside;
 mod budget;
+mod check;
 mod clocks;
 mod damage;
 mod enqueueing;
@@ -14,6 +15,7 @@ mod plans;
 mod properties;
 mod purge;
 mod reading;
+mod restore;
 mod salvage;
 mod settle;
 mod strangers;

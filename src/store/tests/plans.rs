@@ -10,8 +10,8 @@ use rusqlite::{Connection, params_from_iter, types::Null};
 use super::{Device, Fate, MAX_PAYLOAD, NOW, batch, failed, held, waiting};
 use crate::Message;
 use crate::store::{
-    Batch, Budget, Lane, Purge, Uptime, discard, enqueue, failed as list, failed_count, fresh_above, get,
-    oldest_pending, pending, position, retry, retry_all, unreadable,
+    Batch, Budget, Lane, Purge, Uptime, delete_sent, discard, discard_some, enqueue, failed as list, failed_count,
+    fresh_above, get, last_failed, oldest_pending, pending, position, retry, retry_all, sent_before, unreadable,
 };
 
 thread_local! {
@@ -68,6 +68,10 @@ fn ask_everything(device: &mut Device) {
     discard(&device.app, 2_001).unwrap();
     device.settle(NOW, &[(1_700, failed("no"))]);
     retry_all(&device.app).unwrap();
+    let tx = device.app.transaction().unwrap();
+    discard_some(&tx, 0, last_failed(&tx).unwrap().unwrap_or(9)).unwrap();
+    sent_before(&tx, 0, NOW, NOW).unwrap();
+    delete_sent(&tx, &[1]).unwrap();
 }
 
 #[test]

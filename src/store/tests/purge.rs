@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::{Batch, Device, Fate, NOW, failed};
-use crate::store::{Purge, Uptime};
+use crate::store::{Purge, Uptime, delete_sent, sent_before};
 
 const HOUR: i64 = 3_600_000;
 
@@ -125,4 +125,61 @@ fn purging_rides_along_and_a_failed_commit_takes_it_back() {
     device.sql("COMMIT");
     let fates = super::batch(&[(250, Fate::Sent)]);
     assert_eq!(device.store.settle(&fates, NOW, purge).unwrap().purged, 201, "what was sent just now included");
+}
+
+/// As `Outbox::purge` does it.
+fn purge_what_is_asked(device: &mut Device, then: i64, now: i64) -> usize {
+    let (mut last, mut purged) = (0, 0);
+    loop {
+        let (sent, upto) = sent_before(&device.app, last, then, now).unwrap();
+        let tx = device.app.transaction().unwrap();
+        purged += delete_sent(&tx, &sent).unwrap();
+        tx.commit().unwrap();
+        match upto {
+            Some(upto) => last = upto,
+            None => return purged,
+        }
+    }
+}
+
+#[test]
+fn what_somebody_asks_to_be_purged_goes_by_the_wall_clock_alone_and_the_newest_row_stays() {
+    let mut device = Device::new();
+    device.put_many(5_000);
+    device.all_sent(1..=1_000, NOW);
+    device.all_sent(1_001..=1_010, NOW + 1);
+    device.all_sent(1_011..=1_020, NOW + 2 * HOUR);
+    device.settle(NOW, &[(1_021, failed("no"))]);
+    device.all_sent(5_000..=5_000, NOW);
+    assert_eq!(purge_what_is_asked(&mut device, NOW - 1, NOW + HOUR), 10, "those from the future");
+    assert_eq!(purge_what_is_asked(&mut device, NOW, NOW + HOUR), 1_000);
+    assert_eq!(purge_what_is_asked(&mut device, NOW + HOUR, NOW + HOUR), 10, "however few there are");
+    assert_eq!(purge_what_is_asked(&mut device, NOW + HOUR, NOW + HOUR), 0);
+    assert_eq!((device.rows(), device.number("SELECT count(*) FROM outbox WHERE status = 'SENT'")), (3_980, 1));
+}
+
+#[test]
+fn what_is_purged_beside_a_forwarder_does_not_keep_it_from_purging_what_comes_later() {
+    let mut device = Device::new();
+    device.put_many(1_000);
+    device.all_sent(1..=600, NOW);
+    assert_eq!(device.purge_all(NOW + HOUR, 600), 600);
+    device.all_sent(601..=900, NOW + HOUR);
+    assert_eq!(purge_what_is_asked(&mut device, NOW + HOUR, NOW + HOUR), 300);
+    assert_eq!(device.purge_all(NOW + 2 * HOUR, 900), 0);
+    device.put_many(1_000);
+    device.all_sent(901..=1_900, NOW + 2 * HOUR);
+    assert_eq!(device.purge_all(NOW + 3 * HOUR - 1, 1_900), 0);
+    assert_eq!(device.purge_all(NOW + 3 * HOUR, 1_900), 1_000);
+    assert_eq!(device.rows(), 100);
+}
+
+#[test]
+fn what_another_table_refers_to_stays_when_somebody_asks_too() {
+    let mut device = Device::new();
+    device.put_many(10);
+    device.sql("CREATE TABLE receipts (message INTEGER REFERENCES outbox (id)); INSERT INTO receipts VALUES (7), (8)");
+    device.sql("PRAGMA foreign_keys = ON");
+    device.all_sent(1..=9, NOW);
+    assert_eq!(purge_what_is_asked(&mut device, NOW, NOW), 7);
 }

@@ -9,7 +9,7 @@ use crate::store::{Batch, Budget, Lane, Purge, Store, Uptime, open};
 
 impl Device {
     /// Closes it, does that to the file, and opens it again.
-    fn spoil(self, spoil: impl FnOnce(&mut Pages)) -> Self {
+    pub fn spoil(self, spoil: impl FnOnce(&mut Pages)) -> Self {
         let Device { _folder, path, app, store } = self;
         drop((app, store));
         let mut pages = Pages::of(&path);
@@ -21,7 +21,7 @@ impl Device {
     }
 
     /// Rows of this many bytes each, that say their number.
-    fn put_rows(&self, rows: usize, bytes: usize) {
+    pub fn put_rows(&self, rows: usize, bytes: usize) {
         self.sql("BEGIN IMMEDIATE");
         for number in 1..=rows {
             self.put(&Message::text("t", format!("{number:0bytes$}")));
@@ -49,7 +49,7 @@ impl Device {
     }
 }
 
-fn leaf(pages: &Pages, id: i64) -> (usize, Vec<i64>) {
+pub(super) fn leaf(pages: &Pages, id: i64) -> (usize, Vec<i64>) {
     let leaves = pages.leaves(pages.root("outbox"));
     let leaf = leaves.iter().find(|leaf| leaf.cells.iter().any(|cell| cell.id == id)).unwrap();
     (leaf.page, leaf.cells.iter().map(|cell| cell.id).collect())

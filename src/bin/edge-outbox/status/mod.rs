@@ -65,7 +65,7 @@ impl View {
             database: inspector.path().display().to_string(),
             count,
             files: inspector.files().map_err(|error| Failure::of(&database.path, &error)),
-            forwarder: forwarder(inspector),
+            forwarder: inspector.forwarder(),
         }
     }
 
@@ -91,8 +91,4 @@ impl View {
     fn lines(&self) -> Vec<String> {
         people::lines(self)
     }
-}
-
-fn forwarder(_inspector: &Inspector) -> Forwarder {
-    Forwarder::None
 }

@@ -11,6 +11,8 @@ use crate::output::{age, bytes, count, counted, duration, line};
 
 /// Closed topics that are named.
 const NAMED: usize = 10;
+/// For what a later version of the library may have added.
+const UNKNOWN: &str = "in a state that this tool does not know";
 
 pub fn lines(view: &View) -> Vec<String> {
     let mut table = Table::default();
@@ -28,10 +30,9 @@ pub fn lines(view: &View) -> Vec<String> {
     }
     match &view.forwarder {
         Forwarder::Active(live) => active(&mut table, live),
-        Forwarder::Silent(why) => {
-            table.row("forwarder", &format!("there is one, but how it stands is not known: {why}"))
-        }
-        _ => table.row("forwarder", "nobody forwards"),
+        Forwarder::Silent(why) => table.row("forwarder", &format!("not known: {why}")),
+        Forwarder::None => table.row("forwarder", "nobody forwards"),
+        _ => table.row("forwarder", UNKNOWN),
     }
     table.0
 }
@@ -54,8 +55,11 @@ fn messages(table: &mut Table, figures: &Figures) {
         pending = format!("{pending}, the oldest from {} ago", duration(oldest));
     }
     table.row("pending", &pending);
-    table.row("  waiting", &explained(figures.waiting, "refused for now, tried again"));
-    table.row("  held", &explained(figures.held, "behind another of their key, or for their topic"));
+    table.row("  waiting", &explained(figures.waiting, "refused for now, and tried again"));
+    table.row(
+        "  held",
+        &explained(figures.held, "with a message of their key that was refused for now, or for their topic"),
+    );
     table.row("failed", &count(figures.failed));
     if let Some(failed) = &figures.last_failed {
         table.row("  last", &last(failed));
@@ -85,7 +89,11 @@ fn sizes(files: &Files) -> String {
 
 fn active(table: &mut Table, live: &Live) {
     let status = &live.status;
-    let role = if status.role == Role::Stopped { ", shut down" } else { "" };
+    let role = match status.role {
+        Role::Active => "",
+        Role::Stopped => ", shut down",
+        _ => ", not forwarding yet",
+    };
     table.row("forwarder", &format!("process {}, active for {}{role}", live.process, duration(live.active_for)));
     table.row("  link", &link(&status.link));
     let figures = [
@@ -129,6 +137,6 @@ fn link(link: &LinkState) -> String {
         }
         LinkState::Refused { why } => format!("refused: {why}"),
         LinkState::Paused => "paused".to_owned(),
-        _ => "in a state that this tool does not know".to_owned(),
+        _ => UNKNOWN.to_owned(),
     }
 }

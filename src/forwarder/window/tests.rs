@@ -1,1 +1,0 @@
-//! What cannot be brought about through the public API.
