@@ -104,13 +104,19 @@
 //!
 //! # Threads and processes
 //!
-//! An [`Outbox`] is `Send`, `Sync` and cheap to clone. Opened with a broker it has one thread that forwards; adapters
-//! have threads of their own. Calls block as SQLite's do, [`Settings::busy_timeout`] at most; none waits for the
-//! network but [`flush`](Outbox::flush) and [`shutdown`](Outbox::shutdown), which take a timeout.
+//! An [`Outbox`] is `Send`, `Sync` and cheap to clone. Opened with a broker it has one thread that forwards, and one
+//! that tells [other processes](Inspector::forwarder) how it stands; adapters have threads of their own. Calls block as
+//! SQLite's do, [`Settings::busy_timeout`] at most; none waits for the network but [`flush`](Outbox::flush) and
+//! [`shutdown`](Outbox::shutdown), which take a timeout.
 //!
 //! One forwarder per database: a second one, in this process or in another, is [`Role::Standby`] and takes over.
 //! Opened without a broker an outbox only writes. Never carry one through `fork`, and never have two SQLite libraries
 //! in one process; the README tells why, and what else to know when adding this to an existing program.
+//!
+//! [`Inspector`] looks at an outbox from any process, and asks whoever forwards how it stands
+//! ([`Inspector::forwarder`]), at a socket beside the database, `-outbox-status`. The thread that answers there sleeps
+//! until somebody asks. What we make beside the database (`-outbox-lock`, `-outbox-reserve`, `-outbox-probe`, the
+//! socket) has its mode, and its owner if root makes it, as SQLite's own files have.
 //!
 //! # Errors and status
 //!

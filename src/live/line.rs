@@ -12,6 +12,8 @@ const VERSION: u64 = 1;
 
 /// Bytes of closed topics and their reasons, as they are written.
 const MOST_OF_TOPICS: usize = 64 * 1024;
+/// A century, in milliseconds: nobody says more than that in earnest, and with more a reader's sums may overflow.
+const LONGEST: u64 = 100 * 365 * 24 * 3_600 * 1_000;
 /// Bytes of any reason.
 const MOST_OF_WORDS: usize = 2 * 1024;
 
@@ -175,8 +177,8 @@ pub(crate) fn decode(line: &[u8], now: Instant) -> Result<Live, String> {
             Link::Connecting => LinkState::Connecting,
             Link::Up => LinkState::Up,
             Link::Offline { since_ms, next_try_ms, why } => LinkState::Offline {
-                since: now.checked_sub(Duration::from_millis(since_ms)).unwrap_or(now),
-                next_try: now.checked_add(Duration::from_millis(next_try_ms)).unwrap_or(now),
+                since: now.checked_sub(duration(since_ms)).unwrap_or(now),
+                next_try: now.checked_add(duration(next_try_ms)).unwrap_or(now),
                 why,
             },
             Link::Refused { why } => LinkState::Refused { why },
@@ -195,7 +197,7 @@ pub(crate) fn decode(line: &[u8], now: Instant) -> Result<Live, String> {
     };
     Ok(Live {
         process: line.pid,
-        active_for: Duration::from_millis(line.active_for_ms),
+        active_for: duration(line.active_for_ms),
         status,
         closed_topics: line.closed_topics_total,
         sent: line.sent,
@@ -203,6 +205,10 @@ pub(crate) fn decode(line: &[u8], now: Instant) -> Result<Live, String> {
         in_flight: line.in_flight,
         reconnects: line.reconnects,
     })
+}
+
+fn duration(ms: u64) -> Duration {
+    Duration::from_millis(ms.min(LONGEST))
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -274,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn moments_that_have_passed_are_now_and_those_beyond_all_time_too() {
+    fn moments_that_have_passed_are_now_and_none_is_beyond_a_century() {
         let now = Instant::now() + Duration::from_secs(1_000);
         let next_try = now - Duration::from_secs(5);
         let late = LinkState::Offline { since: now + Duration::from_secs(5), next_try, why: String::new() };
@@ -282,7 +288,10 @@ mod tests {
         let at_once = LinkState::Offline { since: now, next_try: now, why: String::new() };
         assert_eq!(decode(&line, now).expect("a line").status.link, at_once);
         let never = String::from_utf8(line).expect("text").replace("_ms\":0", &format!("_ms\":{}", u64::MAX));
-        assert_eq!(decode(never.as_bytes(), now).expect("a line").status.link, at_once);
+        match decode(never.as_bytes(), now).expect("a line").status.link {
+            LinkState::Offline { next_try, .. } => assert_eq!(next_try - now, Duration::from_millis(LONGEST)),
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]

@@ -193,6 +193,8 @@ fn wrong_options_are_told_before_anything_is_created_or_read() {
         (&["--topic", "t", "--lines", "payload"], "cannot be used with"),
         (&["--topic", "t", "--file", "x", "payload"], "cannot be used with"),
         (&["--topic", "t", "--file", "/no/such/file"], "/no/such/file: No such file"),
+        (&["--topic", "t", "--max-payload", "0"], "max_payload is 0; 1 to"),
+        (&["--topic", "t", "--config", "/no/such/file"], "/no/such/file"),
         (&["payload"], "--topic"),
     ] {
         // An input that never ends, and that nobody may begin to read.

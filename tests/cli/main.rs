@@ -1,9 +1,12 @@
 //! The command line tool as its users have it: the program itself, real files, a real broker.
 
+mod acceptance;
 mod completions;
 mod enqueue;
+mod forward;
 mod look;
 mod mend;
+mod readme;
 
 #[path = "../support/card.rs"]
 mod card;

@@ -115,7 +115,7 @@ fn an_active_forwarder_says_how_it_stands() {
     assert_eq!((told.status.role, &told.status.link), (Role::Active, &LinkState::Up));
     assert_eq!((told.sent, told.in_flight, told.damaged, told.reconnects, told.closed_topics), (3, 2, 0, 0, 0));
     assert!(told.active_for <= begun.elapsed());
-    held.map(|arrival| arrival.acknowledge());
+    held.into_iter().for_each(|arrival| arrival.acknowledge());
 
     broker.break_sessions();
     wait_for_live(&device.database(), "another session", |live| live.reconnects > 0);

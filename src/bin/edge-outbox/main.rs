@@ -19,19 +19,34 @@ mod retry;
 mod show;
 mod status;
 
+use std::env;
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::{ContextKind, ContextValue};
 
 use crate::args::{Args, Command};
 use crate::failure::Failure;
 
 fn main() -> ExitCode {
-    let args = Args::parse(); // ends with 2, in words, where they are wrong
+    let args = Args::try_parse().unwrap_or_else(|error| without_secrets(error).exit()); // with 2, in words
     match run(args.command) {
         Ok(code) => code,
         Err(failure) => failure.report(),
     }
+}
+
+/// `forward` is given passwords, if by mistake: what stands at a wrong place is not repeated, for errors end up in logs.
+fn without_secrets(mut error: clap::Error) -> clap::Error {
+    if env::args_os().nth(1).is_some_and(|command| command == "forward") {
+        for kind in [ContextKind::InvalidArg, ContextKind::InvalidValue] {
+            let hide = |value: &ContextValue| matches!(value, ContextValue::String(text) if !text.starts_with('-'));
+            if error.get(kind).is_some_and(hide) {
+                error.insert(kind, ContextValue::String("…".to_owned()));
+            }
+        }
+    }
+    error
 }
 
 fn run(command: Command) -> Result<ExitCode, Failure> {

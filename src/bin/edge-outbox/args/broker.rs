@@ -4,7 +4,7 @@
 use std::env;
 use std::path::PathBuf;
 
-use edge_outbox::broker::{MqttSettings, TlsSettings};
+use edge_outbox::broker::MqttSettings;
 
 use crate::config::Config;
 use crate::failure::Failure;

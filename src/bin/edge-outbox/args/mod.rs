@@ -125,14 +125,14 @@ pub struct Enqueue {
 pub struct Forward {
     #[command(flatten)]
     pub database: Database,
-    #[command(flatten)]
-    pub broker: BrokerArgs,
     /// Ends once nothing is pending
     #[arg(long)]
     pub drain: bool,
     /// With --drain: how long it may take at most (seconds, or with a unit as in 5min)
     #[arg(long, value_name = "S", requires = "drain", value_parser = values::seconds)]
     pub timeout: Option<Duration>,
+    #[command(flatten)]
+    pub broker: BrokerArgs,
     #[command(flatten)]
     pub settings: ForwardSettings,
 }

@@ -22,7 +22,7 @@ const EVERY: Duration = Duration::from_secs(1);
 const REST: u32 = 9;
 
 enum Event {
-    Counted(Count),
+    Counted(Box<Count>),
     End,
 }
 
@@ -40,10 +40,10 @@ pub fn run(database: Database, form: Form) -> Result<ExitCode, Failure> {
         if !wait(&events, next, &mut count) {
             return Ok(ExitCode::SUCCESS);
         }
+        next = Instant::now() + EVERY;
         let mut view = View::of(&database, &inspector, count.take());
         draw(&view, form, screen.as_mut())?;
         count = view.count.take();
-        next = (next + EVERY).max(Instant::now());
     }
 }
 
@@ -52,7 +52,7 @@ fn wait(events: &Receiver<Event>, until: Instant, count: &mut Option<Count>) -> 
     loop {
         match events.recv_timeout(until.saturating_duration_since(Instant::now())) {
             Ok(Event::Counted(new)) => {
-                if count.replace(new).is_none() {
+                if count.replace(*new).is_none() {
                     return true;
                 }
             }
@@ -77,7 +77,7 @@ fn count(database: &Database, tell: &Sender<Event>) {
             Ok(inspector) => Count::take(database, &inspector),
             Err(failure) => Count { at: SystemTime::now(), figures: Err(failure) },
         };
-        if tell.send(Event::Counted(count)).is_err() {
+        if tell.send(Event::Counted(Box::new(count))).is_err() {
             return;
         }
         let took = begun.elapsed();

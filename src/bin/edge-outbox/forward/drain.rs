@@ -1,0 +1,93 @@
+//! `--drain`: whether nothing is pending any more, and what is said at the end.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use edge_outbox::{LinkState, Outbox};
+
+use super::figures::{Figures, left};
+use super::shut_down;
+use crate::args::Database;
+use crate::failure::{self, Failure};
+use crate::output;
+
+/// How long a look may wait for the last acknowledgements to be written down.
+const WRITING: Duration = Duration::from_secs(1);
+
+pub struct Drain {
+    until: Option<Instant>,
+    /// Messages that this forwarder parked.
+    parked: Arc<AtomicU64>,
+    /// Messages that were parked before.
+    failed_before: Option<u64>,
+}
+
+pub enum Drained {
+    NotYet,
+    Done,
+    TimedOut,
+    Refused,
+}
+
+impl Drain {
+    pub fn new(outbox: &Outbox, parked: Arc<AtomicU64>, until: Option<Instant>) -> Self {
+        let own = parked.load(Ordering::Relaxed);
+        let failed_before = outbox.stats().ok().map(|stats| stats.failed.saturating_sub(own));
+        Drain { until, parked, failed_before }
+    }
+
+    pub fn look(&self, outbox: &Outbox, figures: &mut Figures<'_>) -> Drained {
+        let left = self.until.map_or(WRITING, |until| until.saturating_duration_since(Instant::now()).min(WRITING));
+        // The figures leave out what is acknowledged and not yet written down: that is waited for, and hurried.
+        if figures.stats().is_some_and(|stats| stats.pending == 0) && outbox.flush(left).is_ok() {
+            return Drained::Done;
+        }
+        if left.is_zero() {
+            return Drained::TimedOut;
+        }
+        match &figures.status().link {
+            LinkState::Refused { .. } => Drained::Refused,
+            _ => Drained::NotYet,
+        }
+    }
+
+    pub fn done(&self, outbox: &Outbox, database: &Database) -> Result<ExitCode, Failure> {
+        shut_down(outbox, database)?;
+        log::info!(
+            "drained: {} sent by this forwarder",
+            output::counted(outbox.stats().map_or(0, |s| s.sent), "message")
+        );
+        self.tell_parked(outbox, database);
+        Ok(ExitCode::SUCCESS)
+    }
+
+    pub fn timed_out(&self, outbox: &Outbox, database: &Database, figures: &Figures<'_>) -> Result<ExitCode, Failure> {
+        shut_down(outbox, database)?;
+        self.tell_parked(outbox, database);
+        match outbox.stats() {
+            Ok(stats) if stats.pending == 0 => Ok(ExitCode::SUCCESS), // by the shutdown's last acknowledgements
+            _ => Err(Failure::timed_out(format_args!(
+                "{}: not drained within --timeout: {}",
+                database.path.display(),
+                left(outbox, figures.status())
+            ))),
+        }
+    }
+
+    /// They are not pending, and they did not arrive.
+    fn tell_parked(&self, outbox: &Outbox, database: &Database) {
+        let own = self.parked.load(Ordering::Relaxed);
+        let now = outbox.stats().map_or(0, |stats| stats.failed);
+        // by another forwarder, where this one stood by
+        let parked = own.max(self.failed_before.map_or(0, |before| now.saturating_sub(before)));
+        if parked > 0 {
+            failure::say(format_args!(
+                "warning: {} parked as FAILED meanwhile; to see them: edge-outbox list {} --status failed",
+                output::counted(parked, "message"),
+                database.path.display()
+            ));
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! `forward`: everything arrives, and whoever started it is told how it ended.
+
+mod bar;
+mod ending;
+mod secrets;
+mod settings;
+mod unit;
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::device::{Device, enqueue, eventually, numbered, value};
+use crate::mosquitto::Mosquitto;
+use crate::tool::{Ran, Running, command, run};
+
+/// Waits that nobody has to sit through.
+const QUICK: [&str; 8] = [
+    "--settle-after=10ms",
+    "--poll-interval=10ms",
+    "--reconnect-first=5ms",
+    "--reconnect-longest=50ms",
+    "--retry-first=5ms",
+    "--retry-longest=50ms",
+    "--keep-free=0",
+    "--reserve=0",
+];
+
+/// A device with an outbox in which these messages are.
+fn device(messages: impl IntoIterator<Item = edge_outbox::Message>) -> Device {
+    let device = Device::new();
+    enqueue(&device.open_writer(), messages);
+    device
+}
+
+/// `forward` of its database, with these arguments behind.
+fn forward(device: &Device, args: &[&str]) -> Command {
+    let mut command = command(["forward"]);
+    command.arg(device.database()).args(QUICK).args(args);
+    command
+}
+
+fn forward_to(device: &Device, url: &str, args: &[&str]) -> Command {
+    let mut command = forward(device, args);
+    command.args(["--to", url]);
+    command
+}
+
+#[track_caller]
+fn ran(mut command: Command) -> Ran {
+    command.output().unwrap().into()
+}
+
+fn pending(device: &Device) -> i64 {
+    value(&device.sql(), "SELECT count(*) FROM outbox WHERE status NOT IN ('SENT', 'FAILED')", [])
+}
+
+/// Where nobody listens.
+fn nowhere() -> String {
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    format!("mqtt://127.0.0.1:{port}")
+}
+
+#[test]
+fn a_drain_ends_once_everything_arrived_and_is_written_down() {
+    let (device, mosquitto) = (device(numbered("weather/roof", 0..500)), Mosquitto::start());
+    let subscriber = mosquitto.subscribe("#");
+    ran(forward_to(&device, &mosquitto.url(), &["--drain", "--timeout", "60"])).ok();
+    assert_eq!(value::<i64>(&device.sql(), "SELECT count(*) FROM outbox WHERE status = 'SENT'", []), 500);
+    let arrived: Vec<_> = subscriber.take(500).into_iter().map(|message| message.text().parse::<usize>()).collect();
+    assert_eq!(arrived, (0..500).map(Ok).collect::<Vec<_>>());
+    assert_eq!(subscriber.next(Duration::ZERO), None);
+}
+
+#[test]
+fn an_empty_outbox_is_drained_even_without_a_broker() {
+    let device = device([]);
+    ran(forward_to(&device, &nowhere(), &["--drain"])).ok();
+}
+
+#[test]
+fn a_drain_without_a_broker_ends_with_3_at_its_timeout_and_says_why() {
+    let (device, begun) = (device(numbered("weather/roof", 0..1_234)), Instant::now());
+    let said = ran(forward_to(&device, &nowhere(), &["--drain", "--timeout", "500ms"])).refused(3);
+    assert!(begun.elapsed() >= Duration::from_millis(500));
+    for words in ["device.db", "--timeout", "1,234 messages pending", "no session with the broker", "refused"] {
+        assert!(said.contains(words), "{words:?} is missing in: {said}");
+    }
+    assert_eq!(pending(&device), 1_234);
+}
+
+#[test]
+fn a_drain_that_the_broker_refuses_ends_with_its_words() {
+    let mosquitto = Mosquitto::start_with(&["allow_anonymous false"]);
+    let device = device(numbered("weather/roof", 0..1));
+    let said = ran(forward_to(&device, &mosquitto.url(), &["--drain"])).refused(1);
+    assert!(said.contains("the broker refuses: the broker does not allow this client"), "{said}");
+    assert!(said.contains("1 message pending"), "{said}");
+}
+
+#[test]
+fn a_drain_tells_which_topics_are_closed() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("acl"), "topic write open/#\n").unwrap();
+    let mosquitto = Mosquitto::start_in(folder, &["acl_file acl"]);
+    let device = device(numbered("open/roof", 0..1));
+    ran(forward_to(&device, &mosquitto.url(), &["--drain"])).ok();
+    enqueue(&device.open_writer(), numbered("open/roof", 1..2).chain(numbered("closed/roof", 0..2)));
+    // One of an open topic in each look: where all that were tried are closed the broker refuses us altogether.
+    let said = ran(forward_to(&device, &mosquitto.url(), &["--drain", "--timeout", "3"]));
+    assert!(matches!(said.code, Some(1 | 3)), "{said:?}");
+    assert!(said.err.contains("closed topic \"closed/roof\": "), "{}", said.err);
+    assert!(said.err.contains("2 messages pending"), "{}", said.err);
+}
+
+#[test]
+fn messages_that_are_parked_meanwhile_are_told_and_the_drain_is_done() {
+    let (device, mosquitto) = (device(numbered("weather/roof", 98..102)), Mosquitto::start());
+    let ran = ran(forward_to(&device, &mosquitto.url(), &["--drain", "--max-payload=2"]));
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.err.contains("warning: 2 messages parked as FAILED meanwhile"), "{}", ran.err);
+    assert_eq!(pending(&device), 0);
+}
+
+#[test]
+fn a_second_forwarder_stands_by_and_takes_over_from_one_that_was_killed() {
+    let (device, mosquitto) = (device([]), Mosquitto::start());
+    let subscriber = mosquitto.subscribe("#");
+    let mut first = Running::start(forward_to(&device, &mosquitto.url(), &[]));
+    first.hear("session with 127.0.0.1");
+    let mut second = Running::start(forward_to(&device, &mosquitto.url(), &[]));
+    second.hear("standing by");
+    enqueue(&device.open_writer(), numbered("weather/roof", 0..1));
+    assert_eq!(subscriber.take(1)[0].text(), "0");
+    first.signal("KILL");
+    second.hear("forwarding from row");
+    enqueue(&device.open_writer(), numbered("weather/roof", 1..2));
+    let last = std::iter::from_fn(|| subscriber.next(crate::device::SOON)).find(|message| message.text() == "1");
+    assert!(last.is_some(), "the second one sends nothing");
+    second.signal("TERM");
+    assert_eq!(second.wait().0.code(), Some(0));
+}
+
+#[test]
+fn a_drain_that_stands_by_ends_when_the_other_one_has_sent_everything() {
+    let (device, mosquitto) = (device([]), Mosquitto::start());
+    let mut other = Running::start(forward_to(&device, &mosquitto.url(), &[]));
+    other.hear("session with 127.0.0.1");
+    mosquitto.signal("STOP");
+    enqueue(&device.open_writer(), numbered("weather/roof", 0..10));
+    let mut drain = Running::start(forward_to(&device, &mosquitto.url(), &["--drain"]));
+    drain.hear("standing by");
+    mosquitto.signal("CONT");
+    assert_eq!(drain.wait().0.code(), Some(0));
+    assert_eq!(pending(&device), 0);
+}
+
+#[test]
+fn what_is_committed_while_it_runs_is_sent() {
+    let (device, mosquitto) = (device([]), Mosquitto::start());
+    let subscriber = mosquitto.subscribe("#");
+    let forwarder = Running::start(forward_to(&device, &mosquitto.url(), &[]));
+    let sql = device.sql();
+    for number in 0..3 {
+        sql.execute("INSERT INTO outbox (topic, payload) VALUES ('weather/roof', ?1)", [number.to_string()]).unwrap();
+        assert_eq!(subscriber.take(1)[0].text(), number.to_string());
+    }
+    eventually("all is written down", || pending(&device) == 0);
+    forwarder.signal("INT");
+    assert_eq!(forwarder.wait().0.code(), Some(0));
+}
+
+#[test]
+fn a_mistyped_path_creates_nothing_and_says_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("missing.db");
+    let said = run(["forward".as_ref(), path.as_os_str(), "--to=mqtt://localhost".as_ref()]).refused(1);
+    assert!(said.contains("missing.db does not exist") && said.contains("edge-outbox init"), "{said}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
