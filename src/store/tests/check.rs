@@ -28,11 +28,13 @@ fn spoiled(faults: &[Fault]) -> Vec<(i64, Option<Status>)> {
 }
 
 fn said(faults: &[Fault]) -> Vec<&str> {
-    let of = |fault| match fault {
-        &Fault::Integrity { ref said, .. } => Some(said.as_str()),
-        _ => None,
-    };
-    faults.iter().filter_map(of).collect()
+    let mut said = Vec::new();
+    for fault in faults {
+        if let Fault::Integrity { said: words, .. } = fault {
+            said.push(words.as_str());
+        }
+    }
+    said
 }
 
 #[test]
