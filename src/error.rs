@@ -130,6 +130,15 @@ pub enum Error {
         source: rusqlite::Error,
     },
 
+    /// The database was only to be looked at, and cannot be: it is no file, or may not be read, or what SQLite needs
+    /// beside it is missing and must not be made here. Nothing was changed. `why` says what to do.
+    NotReadable {
+        /// The file.
+        path: PathBuf,
+        /// What stands in the way, and what to do.
+        why: String,
+    },
+
     /// No message stands under this row id, or it is not in the state that the call needs.
     NoSuchMessage {
         /// The row id that was asked for.
@@ -241,6 +250,7 @@ impl fmt::Display for Error {
             Error::Missing { path } => write!(f, "{} does not exist", path.display()),
             Error::NoOutbox { path } => write!(f, "{} is a database without an outbox", path.display()),
             Error::CannotOpen { path, .. } => write!(f, "{} cannot be opened", path.display()),
+            Error::NotReadable { path, why } => write!(f, "{} cannot be looked at: {why}", path.display()),
             Error::NoSuchMessage { id, wanted } => write!(f, "row {id} of the outbox is not {wanted}"),
             Error::NoBroker => f.write_str("this outbox was opened without a broker"),
             Error::TimedOut { what, after } => write!(f, "{what} was not done within {after:?}"),

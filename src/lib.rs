@@ -126,6 +126,8 @@
 //! forwarder or an adapter panics, [`Status::failed`] says so, and writing or waiting answers [`Error::Panicked`], so
 //! that nobody goes on for weeks with a link that is dead.
 //!
+//! From another process, to a tool or to monitoring, an [`Inspector`] tells what stands in the table. It changes nothing.
+//!
 //! # Features
 //!
 //! | feature | default | |

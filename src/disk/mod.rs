@@ -3,6 +3,7 @@
 //!
 //! The database, `-wal` and `-shm` are looked at by name and never opened here: closing them would drop SQLite's locks.
 
+mod beside;
 mod files;
 mod own;
 mod reserve;
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 use files::Files;
 use reserve::{Reserve, is_lack_of_space};
 
+pub(crate) use beside::{Beside, Identity, Stamp, resolve, why_not_readable};
 pub(crate) use files::Part;
 pub(crate) use own::{Audience, open_own};
 

@@ -17,6 +17,7 @@ mod settling;
 mod shared;
 mod thread;
 mod watch;
+#[cfg_attr(not(any(target_os = "linux", target_os = "android")), path = "no_window.rs")]
 mod window;
 
 pub(crate) use crate::broker::mailbox::{Command, Event, Flush, Mailbox, Outcome, Ticket};

@@ -65,12 +65,17 @@ fn length(row: &rusqlite::Row<'_>, column: usize) -> usize {
     usize::try_from(integer(row, column)).unwrap_or(0)
 }
 
-/// The text in a column with what is no UTF-8 replaced; `None` for anything but text.
-pub(super) fn lossy(row: &rusqlite::Row<'_>, column: usize) -> Option<String> {
+/// The text in a column, which need not be UTF-8; `None` for anything but text.
+pub(super) fn text_bytes<'a>(row: &'a rusqlite::Row<'_>, column: usize) -> Option<&'a [u8]> {
     match cell(row, column) {
-        ValueRef::Text(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+        ValueRef::Text(bytes) => Some(bytes),
         _ => None,
     }
+}
+
+/// The text in a column with what is no UTF-8 replaced; `None` for anything but text.
+pub(super) fn lossy(row: &rusqlite::Row<'_>, column: usize) -> Option<String> {
+    text_bytes(row, column).map(|bytes| String::from_utf8_lossy(bytes).into_owned())
 }
 
 pub(super) fn row(row: &rusqlite::Row<'_>) -> Row {

@@ -1,13 +1,9 @@
 //! Looking at the whole table, from a connection that cannot write.
 
-use std::path::Path;
-use std::time::Duration;
-
-use rusqlite::{Connection, OpenFlags, named_params};
+use rusqlite::{Connection, OptionalExtension};
 
 use super::admin::{FailedRow, Status};
 use super::decode::{self, row_columns};
-use super::schema;
 use crate::Error;
 use crate::message::{MessageId, QoS};
 use crate::topic_filter::TopicFilter;
@@ -69,40 +65,27 @@ const COUNT: &str = "
            max(CASE WHEN status = 'FAILED' THEN id END)
     FROM main.outbox NOT INDEXED";
 
-const SUMMARIES: &str = concat!(
-    "SELECT ",
-    row_columns!(),
-    ", nonce, CASE WHEN octet_length(status) <= 16 THEN status END, status_at, created_at, qos, retain,
-       substr(last_error, 1, 1024), substr(held_by, 1, 65541)
-     FROM main.outbox NOT INDEXED
-     WHERE id > :after AND (:status IS NULL OR status = :status) AND (:key IS NULL OR key = :key)
-     ORDER BY id"
-);
-
-/// A connection that cannot write, to a database that has an outbox of our version.
-///
-/// # Errors
-/// [`Error::Missing`], [`Error::NoOutbox`], [`Error::CannotOpen`], [`Error::NotADatabase`], [`Error::NewerSchema`],
-/// [`Error::ForeignTable`], [`Error::Busy`].
-pub(crate) fn look_into(path: &Path, busy_timeout: Duration) -> Result<Connection, Error> {
-    if schema::is_missing(path) {
-        return Err(Error::Missing { path: path.to_owned() });
-    }
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = Connection::open_with_flags(path, flags)
-        .map_err(|source| Error::CannotOpen { path: path.to_owned(), source })?;
-    conn.busy_timeout(busy_timeout)?;
-    match schema::version(&conn, path)? {
-        0 => Err(Error::NoOutbox { path: path.to_owned() }),
-        _ => Ok(conn),
-    }
+macro_rules! summaries {
+    ($from:literal) => {
+        concat!(
+            "SELECT ",
+            row_columns!(),
+            ", nonce, CASE WHEN octet_length(status) <= 16 THEN status END, status_at, created_at, qos, retain,
+               substr(last_error, 1, 1024), substr(held_by, 1, 65541)
+             FROM main.outbox ",
+            $from,
+            " ORDER BY id"
+        )
+    };
 }
 
-/// The version of the outbox's tables.
-pub(crate) fn version(conn: &Connection, path: &Path) -> Result<i64, Error> {
-    schema::version(conn, path).map(|version| i64::try_from(version).unwrap_or(i64::MAX))
-}
+const SUMMARIES: &str = summaries!("NOT INDEXED WHERE id > ?1");
+const FAILED: &str = summaries!("INDEXED BY outbox_failed WHERE status = 'FAILED' AND id > ?1");
 
+/// Rows looked at in one read transaction: while it lasts, the log does not begin anew.
+const BITE: usize = 10_000;
+
+/// Of one moment.
 pub(crate) fn figures(conn: &Connection) -> Result<Figures, Error> {
     let tx = conn.unchecked_transaction()?;
     let mut figures = Figures::default();
@@ -117,33 +100,76 @@ pub(crate) fn figures(conn: &Connection) -> Result<Figures, Error> {
         Ok((row.get(6)?, row.get(7)?))
     })?;
     if let Some(oldest) = oldest {
-        let created_at = "SELECT created_at FROM main.outbox WHERE id = ?1";
-        figures.oldest_pending = Some(tx.query_row(created_at, [oldest], |row| Ok(decode::integer(row, 0)))?);
+        figures.oldest_pending = one(&tx, oldest)?.map(|row| row.created_at);
     }
     if let Some(last) = last {
-        figures.last_failed = super::failed(&tx, last.saturating_sub(1), 1)?.pop();
+        figures.last_failed = one(&tx, last)?.map(FailedRow::from);
     }
     figures.unreadable = super::unreadable(&tx)?;
     figures.version = tx.query_row("SELECT version FROM main.outbox_state WHERE id = 1", [], |row| row.get(0))?;
     Ok(figures)
 }
 
-/// Rows behind `after`, by id.
-pub(crate) fn summaries(conn: &Connection, wanted: &Wanted, after: i64, most: usize) -> Result<Vec<Summary>, Error> {
-    let status = wanted.status.flatten().map(Status::word);
+/// The row of an id that stands.
+fn one(conn: &Connection, id: i64) -> Result<Option<Summary>, Error> {
     let mut statement = conn.prepare_cached(SUMMARIES)?;
-    let mut rows = statement.query(named_params! { ":after": after, ":status": status, ":key": wanted.key })?;
+    Ok(statement.query_row([id.saturating_sub(1)], |row| Ok(summary(row))).optional()?)
+}
+
+/// Rows behind `after`, by id. Not of one moment, if many are looked at.
+pub(crate) fn summaries(
+    conn: &Connection,
+    wanted: &Wanted,
+    mut after: i64,
+    most: usize,
+) -> Result<Vec<Summary>, Error> {
+    let mut statement = match wanted.status {
+        // Where somebody dropped the index, they are found all the same.
+        Some(Some(Status::Failed)) => conn.prepare_cached(FAILED).or_else(|_| conn.prepare_cached(SUMMARIES))?,
+        _ => conn.prepare_cached(SUMMARIES)?,
+    };
     let mut found = Vec::new();
-    while found.len() < most {
-        let Some(row) = rows.next()? else { break };
-        let summary = summary(row);
-        if wanted.topics.as_ref().is_none_or(|topics| topics.matches(&summary.topic))
-            && wanted.status.is_none_or(|status| status == summary.status)
-        {
-            found.push(summary);
+    loop {
+        let mut rows = statement.query([after])?;
+        for _ in 0..BITE {
+            if found.len() == most {
+                return Ok(found);
+            }
+            let Some(row) = rows.next()? else { return Ok(found) };
+            after = decode::integer(row, 0);
+            if wanted.lets_through(row) {
+                found.push(summary(row));
+            }
         }
     }
-    Ok(found)
+}
+
+impl Wanted {
+    fn lets_through(&self, found: &rusqlite::Row<'_>) -> bool {
+        let text = |column| decode::text_bytes(found, column);
+        let status = || Status::of(text(decode::AFTER_ROW + 1).and_then(|word| std::str::from_utf8(word).ok()));
+        self.status.is_none_or(|wanted| wanted == status())
+            && self.key.as_ref().is_none_or(|key| text(4) == Some(key.as_bytes()))
+            && self
+                .topics
+                .as_ref()
+                .is_none_or(|topics| topics.matches(&String::from_utf8_lossy(text(2).unwrap_or_default())))
+    }
+}
+
+impl From<Summary> for FailedRow {
+    fn from(row: Summary) -> Self {
+        FailedRow {
+            id: row.id,
+            topic: row.topic,
+            key: row.key,
+            attempts: row.attempts,
+            reason: row.last_error.unwrap_or_default(),
+            created_at: row.created_at,
+            failed_at: row.status_at,
+            size: row.size,
+        }
+    }
 }
 
 fn summary(found: &rusqlite::Row<'_>) -> Summary {

@@ -16,6 +16,7 @@ mod enqueue;
 pub(crate) mod fuzzing;
 mod indexes;
 mod inspect;
+mod look;
 mod purge;
 mod read;
 mod restore;
@@ -45,7 +46,8 @@ pub(crate) use decode::DAMAGED;
 #[cfg(all(any(test, fuzzing), feature = "tls"))]
 pub(crate) use decode::headers_to_json;
 pub(crate) use enqueue::enqueue;
-pub(crate) use inspect::{Summary, Wanted, figures, look_into, summaries, version};
+pub(crate) use inspect::{Summary, Wanted, figures, summaries};
+pub(crate) use look::{Sharing, explain_looking, is_wal, look_into, version};
 pub(crate) use purge::{Purge, Uptime, delete_sent, sent_before};
 pub(crate) use restore::{Flaw, restore};
 pub(crate) use row::{Batch, Content, Fate, Lane, Query, Row, Settlement};

@@ -72,7 +72,7 @@ pub(crate) fn connect(path: &Path, creation: Creation) -> Result<Connection, Err
     Connection::open_with_flags(path, flags).map_err(|source| Error::CannotOpen { path: path.to_owned(), source })
 }
 
-pub(super) fn is_missing(path: &Path) -> bool {
+fn is_missing(path: &Path) -> bool {
     fs::metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 

@@ -6,13 +6,13 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::thread;
 
 use crate::card::Card;
 use crate::device::{Device, value};
 use crate::faults::{ANY_FILE, Does, Faults, SYNC};
-use crate::tool::{Ran, command, run_with};
+use crate::tool::{Ran, Running, command, run_with};
 
 const MB: u64 = 1 << 20;
 
@@ -133,11 +133,11 @@ fn what_is_no_text_stands_as_bytes() {
 #[test]
 fn of_a_payload_that_is_too_long_no_more_is_read_than_shows_it() {
     let device = device();
-    // Both have no end.
-    for (args, name) in [(&["--file", "/dev/zero"][..], "/dev/zero"), (&[], "standard input")] {
-        let mut command = enqueue(&device, args);
-        let ran: Ran = command.stdin(fs::File::open("/dev/zero").unwrap()).output().unwrap().into();
-        let told = ran.refused(1);
+    let endless = Ran::from(enqueue(&device, &["--file", "/dev/zero"]).output().unwrap()).refused(1);
+    // Nor is more waited for: this one does not end yet.
+    let (status, begun) = given_and_not_ended(enqueue(&device, &[]), &[b'x'; 262_145]);
+    assert_eq!(status.code(), Some(1));
+    for (told, name) in [(endless, "/dev/zero"), (begun, "standard input")] {
         assert!(told.contains(name) && told.contains("262,144 bytes") && told.contains("max_payload"), "{told}");
     }
     // One that fits to the byte, and one byte more.
@@ -212,6 +212,17 @@ fn a_message_is_in_although_nobody_reads_its_number() {
     let told = refused_by_its_reader(enqueue(&device, &["21.5"]), b"");
     assert!(told.contains("row 1 is in, but standard output"), "{told}");
     assert_eq!(count(&device), 1);
+}
+
+/// How it ends, and what it says, where its input goes on to stand open after these bytes.
+fn given_and_not_ended(mut command: Command, input: &[u8]) -> (ExitStatus, String) {
+    command.stdin(Stdio::piped());
+    let mut running = Running::start(command);
+    let mut stdin = running.child.stdin.take().unwrap();
+    stdin.write_all(input).unwrap();
+    let ended = running.wait();
+    drop(stdin);
+    ended
 }
 
 /// What it says where standard output is closed by whoever was to read it.

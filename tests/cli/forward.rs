@@ -47,9 +47,11 @@ fn forward_to(device: &Device, url: &str, args: &[&str]) -> Command {
     command
 }
 
+/// Runs it to its end, within a time.
 #[track_caller]
-fn ran(mut command: Command) -> Ran {
-    command.output().unwrap().into()
+fn ran(command: Command) -> Ran {
+    let (status, err) = Running::start(command).wait();
+    Ran { code: status.code(), out: Vec::new(), err }
 }
 
 fn pending(device: &Device) -> i64 {

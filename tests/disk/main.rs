@@ -12,6 +12,7 @@ mod full;
 mod little_space;
 mod locked;
 mod program;
+mod read_only;
 mod stopping;
 mod two_forwarders;
 mod worn_out;

@@ -9,6 +9,7 @@ mod figures;
 mod files;
 mod forwarding;
 mod hostile;
+mod inspector;
 mod lifecycle;
 mod live;
 mod mending;
@@ -55,6 +56,7 @@ const PARTS: &[(&str, child::Part)] = &[
     ("lifecycle::dies_in_a_transaction", lifecycle::dies_in_a_transaction),
     ("live::forwards", live::forwards),
     ("live::asks", live::asks),
+    ("inspector::looks", inspector::opening::looks),
     ("hostile::settles_everything", hostile::settles_everything),
     ("offline::waits", offline::waits),
     ("offline::waits_in_vain", offline::waits_in_vain),

@@ -139,6 +139,24 @@ impl Card {
         self.below.as_ref().unwrap().fill()
     }
 
+    /// Nobody writes to it any more, as on a card that is only looked at. An error while somebody has a file open to write.
+    pub fn set_read_only(&self) -> io::Result<()> {
+        run("mount", &["-o", "remount,ro"], Some(&self.folder))
+    }
+
+    pub fn set_writable(&self) {
+        run("mount", &["-o", "remount,rw"], Some(&self.folder)).unwrap();
+    }
+
+    /// The same file system in another folder, where it is read-only: as containers are given it.
+    pub fn read_only_window(&self) -> Option<Self> {
+        let window = Self::mount(&["--bind", &self.folder.to_string_lossy()], None, None).and_then(|window| {
+            run("mount", &["-o", "remount,ro,bind"], Some(&window.folder))?;
+            Ok(window)
+        });
+        available(window)
+    }
+
     /// Unmounts it, which nobody may use any more, checks and repairs it, and mounts it again.
     pub fn repair(&mut self) {
         self.unmount();

@@ -9,11 +9,11 @@ use super::salvage::leaf;
 use super::{BUSY, Batch, Device, Fate, MAX_PAYLOAD, NOW, batch, failed, held, waiting};
 use crate::store::check::{Fault, Looked};
 use crate::store::restore::{Flaw, Kind, Misfit};
-use crate::store::{Lane, Purge, Status, Uptime, check, look_into};
+use crate::store::{Lane, Purge, Sharing, Status, Uptime, check, look_into};
 
 /// By a connection that cannot write, as the tool has it.
 fn faults(device: &Device) -> (Vec<Fault>, Looked) {
-    let conn = look_into(&device.path, BUSY).expect("it can be looked at");
+    let conn = look_into(&device.path, Sharing::Locks, BUSY).expect("it can be looked at");
     let mut faults = Vec::new();
     let looked = check(&conn, &device.path, MAX_PAYLOAD, &mut |fault| faults.push(fault)).expect("it is looked at");
     (faults, looked)
@@ -28,11 +28,13 @@ fn spoiled(faults: &[Fault]) -> Vec<(i64, Option<Status>)> {
 }
 
 fn said(faults: &[Fault]) -> Vec<&str> {
-    let of = |fault| match fault {
-        &Fault::Integrity { ref said, .. } => Some(said.as_str()),
-        _ => None,
-    };
-    faults.iter().filter_map(of).collect()
+    let mut said = Vec::new();
+    for fault in faults {
+        if let Fault::Integrity { said: words, .. } = fault {
+            said.push(words.as_str());
+        }
+    }
+    said
 }
 
 #[test]
@@ -221,7 +223,7 @@ fn a_collation_of_the_applications_keeps_nobody_from_looking_at_the_outbox() {
 fn what_is_written_and_settled_meanwhile_is_no_fault() {
     let device = Device::new();
     device.put_many(2_000);
-    let conn = look_into(&device.path, BUSY).unwrap();
+    let conn = look_into(&device.path, Sharing::Locks, BUSY).unwrap();
     let Device { _folder, path, app, mut store } = device;
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -252,7 +254,7 @@ fn no_read_transaction_stays_open_between_two_bites() {
     let device = Device::new();
     device.put_many(1_500);
     device.sql("UPDATE outbox SET checksum = 1 WHERE id IN (10, 700, 1400)");
-    let conn = look_into(&device.path, BUSY).unwrap();
+    let conn = look_into(&device.path, Sharing::Locks, BUSY).unwrap();
     let (mut faults, mut emptied) = (0, 0);
     check(&conn, &device.path, MAX_PAYLOAD, &mut |_| {
         faults += 1;

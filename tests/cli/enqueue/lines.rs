@@ -9,7 +9,7 @@ use std::thread;
 
 use rustix::io::Errno;
 
-use super::{MB, count, device, enqueue, refused_by_its_reader};
+use super::{MB, count, device, enqueue, given_and_not_ended, refused_by_its_reader};
 use crate::card::Card;
 use crate::device::{Device, SOON, value};
 use crate::faults::{ANY_FILE, Does, Faults, SYNC};
@@ -139,8 +139,8 @@ fn a_full_outbox_takes_the_lines_that_fit_and_says_how_many() {
 #[test]
 fn a_line_without_end_is_not_read_into_memory() {
     let device = device();
-    let mut command = enqueue(&device, &["--lines"]);
-    let told = Ran::from(command.stdin(File::open("/dev/zero").unwrap()).output().unwrap()).refused(1);
+    let (status, told) = given_and_not_ended(enqueue(&device, &["--lines"]), &[b'x'; 262_145]);
+    assert_eq!(status.code(), Some(1));
     assert!(told.contains("line 1 of standard input is longer"), "{told}");
     assert!(told.contains("No line of standard input is in"), "{told}");
 }

@@ -104,10 +104,23 @@ fn where_the_log_is_deleted_it_saves_that_and_ends_so_that_it_is_started_anew() 
 }
 
 #[test]
+fn where_the_database_is_moved_away_for_good_it_ends_so_that_it_is_started_anew() {
+    let device = device(numbered("weather/roof", 0..3));
+    let mut running = Running::start(forward_to(&device, &nowhere(), &[]));
+    running.hear("no session with the broker");
+    fs::rename(device.database(), device.folder().join("elsewhere.db")).unwrap();
+    let (status, said) = running.wait();
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("device.db is not the file any more that was opened"), "{said}");
+    assert!(!device.database().exists());
+}
+
+#[test]
 fn nobody_has_to_read_its_log() {
     let (device, mosquitto) = (device([]), Mosquitto::start());
     let mut command = forward_to(&device, &mosquitto.url(), &["--drain"]);
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stderr.take());
+    eventually("it has ended", || child.try_wait().unwrap().is_some());
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }

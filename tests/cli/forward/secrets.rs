@@ -7,7 +7,7 @@ use std::process::Command;
 use super::{device, forward, forward_to, ran};
 use crate::device::{Device, SOON, enqueue, numbered};
 use crate::mosquitto::Mosquitto;
-use crate::tool::{Running, command};
+use crate::tool::{Ran, Running, command};
 
 const USER: &str = "station";
 const PASSWORD: &str = "s3cret-Passw0rd";
@@ -144,7 +144,7 @@ fn the_help_shows_nothing_of_the_environment() {
         let mut command = command(["forward", flag]);
         command.env("EDGE_OUTBOX_TO", "mqtt://u:s3cret@h").env("EDGE_OUTBOX_USER", "s3cret");
         command.env("EDGE_OUTBOX_PASSWORD", "s3cret");
-        let help = ran(command).ok();
+        let help = Ran::from(command.output().unwrap()).ok();
         assert!(help.contains("EDGE_OUTBOX_PASSWORD") && !help.contains("s3cret"), "{help}");
     }
 }

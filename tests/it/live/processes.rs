@@ -10,7 +10,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connec
 
 use super::{ask, live, socket, wait_for_live};
 use crate::child::Child;
-use crate::device::{Device, SOON, broker, enqueue, numbered, quick, take, wait_for_status};
+use crate::device::{Device, SOON, broker, enqueue, eventually, numbered, quick, take, wait_for_status};
 
 fn forwarding(device: &Device) -> Child {
     let mut child = Child::play("live::forwards", &device.database());
@@ -65,7 +65,13 @@ fn one_that_is_stopped_is_called_silent_however_many_wait_for_it() {
     let device = Device::new();
     let child = forwarding(&device);
     signal(&child, "STOP");
-    match ask(&device.database()) {
+    // One thread after another comes to stand.
+    let mut told = Forwarder::None;
+    eventually("it is stopped", || {
+        told = ask(&device.database());
+        !matches!(told, Forwarder::Active(_))
+    });
+    match told {
         Forwarder::Silent(why) => assert!(why.contains("did not answer") && why.contains("-outbox-status"), "{why}"),
         other => panic!("{other:?}"),
     }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{select, tick};
+use crossbeam_channel::{Receiver, select, tick};
 use edge_outbox::broker::Mqtt;
 use edge_outbox::{Outbox, Role, Status, Storage};
 
@@ -51,10 +51,7 @@ pub fn run(args: Forward) -> Result<ExitCode, Failure> {
         .open();
     let outbox = opened.map_err(|error| Failure::of(&database.path, &error))?;
     let drain = drain.then(|| Drain::new(&outbox, parked, timeout.and_then(|timeout| begun.checked_add(timeout))));
-    let ended = watch(&outbox, &database, drain, &signals, screen);
-    // Where it has not been shut down yet, there is nothing to wait for.
-    drop(outbox);
-    ended
+    watch(&outbox, &database, drain, &signals, screen)
 }
 
 /// Until a signal comes, it is drained, or it cannot go on.
@@ -62,7 +59,7 @@ fn watch(
     outbox: &Outbox,
     database: &Database,
     drain: Option<Drain>,
-    signals: &crossbeam_channel::Receiver<&'static str>,
+    signals: &Receiver<&'static str>,
     mut screen: Screen,
 ) -> Result<ExitCode, Failure> {
     let ticks = tick(if drain.is_some() || screen.is_watched() { OFTEN } else { SELDOM });
