@@ -161,8 +161,9 @@ pub enum Error {
     /// the outbox is opened again, usually by restarting the program. A bug: please report it.
     Panicked(String),
 
-    /// The connection pool gave no connection: SQLite could not open one, or all are in use for longer than
-    /// [`Settings::busy_timeout`](crate::Settings::busy_timeout).
+    /// The connection pool gave no connection: SQLite could not open one within 5 s (or
+    /// [`Settings::busy_timeout`](crate::Settings::busy_timeout), if that is longer), or all are in use for longer than
+    /// that setting.
     Pool(r2d2::Error),
     /// The operating system said no to a file of ours beside the database.
     Io {
