@@ -117,6 +117,13 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// The file does not exist, or is empty, but a write-ahead log stands beside it: the database was moved or deleted
+    /// without it. SQLite would delete the log, and with it what was committed last. Put the database back, or bring the log
+    /// to where it is, under its new name, while nobody has it open; delete the log only if nobody needs what it holds.
+    LogAlone {
+        /// The log.
+        path: PathBuf,
+    },
     /// The database has no outbox, and was to be opened as it is. It is untouched.
     NoOutbox {
         /// The file.
@@ -249,6 +256,12 @@ impl fmt::Display for Error {
                 path.display()
             ),
             Error::Missing { path } => write!(f, "{} does not exist", path.display()),
+            Error::LogAlone { path } => write!(
+                f,
+                "{} holds what was committed to a database that is not there any more: put it back, or move this file to \
+                 where it is, under its new name with -wal behind it, while nobody has it open",
+                path.display()
+            ),
             Error::NoOutbox { path } => write!(f, "{} is a database without an outbox", path.display()),
             Error::CannotOpen { path, .. } => write!(f, "{} cannot be opened", path.display()),
             Error::NotReadable { path, why } => write!(f, "{} cannot be looked at: {why}", path.display()),

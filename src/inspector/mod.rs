@@ -81,7 +81,7 @@ impl Inspector {
     /// is a day.
     ///
     /// # Errors
-    /// [`Error::Missing`], [`Error::NoOutbox`], [`Error::NotReadable`], [`Error::NotADatabase`], [`Error::NewerSchema`],
+    /// [`Error::Missing`], [`Error::LogAlone`], [`Error::NoOutbox`], [`Error::NotReadable`], [`Error::NotADatabase`], [`Error::NewerSchema`],
     /// [`Error::ForeignTable`], [`Error::Busy`], [`Error::Damaged`], [`Error::Disk`], [`Error::Sqlite`]; those of [`open`](Self::open) where the file
     /// has become another one. The database is
     /// then as it was.

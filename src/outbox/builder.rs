@@ -103,7 +103,7 @@ impl Builder {
     ///
     /// # Errors
     /// [`Error::Settings`] with all that is wrong with them; [`Error::CannotOpen`], [`Error::NotADatabase`],
-    /// [`Error::ReadOnly`], [`Error::NotWal`], [`Error::NewerSchema`], [`Error::ForeignTable`], [`Error::Busy`] and, after
+    /// [`Error::ReadOnly`], [`Error::NotWal`], [`Error::NewerSchema`], [`Error::ForeignTable`], [`Error::LogAlone`], [`Error::Busy`] and, after
     /// [`existing`](Self::existing), [`Error::Missing`] and [`Error::NoOutbox`]: the file is then as it was. [`Error::DiskFull`], [`Error::Disk`], [`Error::Damaged`] and [`Error::Sqlite`], a hook's
     /// own errors among them; [`Error::Invalid`] for a path that is not UTF-8; [`Error::Io`] where the system has no
     /// thread for the forwarder, or does not let the reserve be made.
@@ -156,6 +156,7 @@ impl Builder {
 
 /// On a plain connection: a pool flattens errors, and takes its whole timeout to say them.
 fn connect(path: &Path, creation: Creation, settings: &Settings, on_connect: &OnConnect) -> Result<Connection, Error> {
+    disk::no_log_alone(path)?;
     let mut connection = store::connect(path, creation)?;
     on_connect(&mut connection)?;
     store::prepare(&mut connection, path, creation, settings.busy_timeout)?;

@@ -16,7 +16,13 @@ pub fn step(database: &Path, error: &Error) -> Option<String> {
             "There is no folder {folder}. If the path is right: mkdir -p {folder}; edge-outbox init {file}"
         )),
         Error::Missing { .. } => Some(format!("If the path is right: edge-outbox init {file}")),
-        Error::NoOutbox { .. } => Some(format!("If it is the right one: edge-outbox init {file}")),
+        Error::LogAlone { path } => Some(format!(
+            "If nobody needs what was committed there, and to begin anew: rm {}; edge-outbox init {file}",
+            path.display()
+        )),
+        Error::NoOutbox { .. } => Some(format!(
+            "If it was moved here: its -wal, if it had one, belongs to it. If it is the right one: edge-outbox init {file}"
+        )),
         Error::NotADatabase { .. } => Some(format!(
             "Is the path right? If it was the outbox: stop all programs that use it, keep a copy with its -wal and -shm, then: \
              sqlite3 {file} .recover | sqlite3 NEW.db (docs/reliability.md, \"The database is damaged\", has the rest)"
