@@ -101,6 +101,9 @@ impl Beside {
     /// [`Error::NotReadable`] says what is missing, and what to do.
     pub fn can_be_shared(&self, database: &Path) -> Result<(), Error> {
         let why = match self.log {
+            _ if access(database, Access::READ_OK).is_err() => {
+                return Err(not_readable(database, why_not_readable(database)));
+            }
             _ if self.may_create => return Ok(()),
             Some(_) if self.shared_memory => return Ok(()),
             None if self.journal => return Ok(()), // not in WAL mode

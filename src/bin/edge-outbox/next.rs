@@ -6,6 +6,7 @@ use std::path::Path;
 
 use edge_outbox::{Error, Limit};
 use rustix::fs::{Access, StatVfsMountFlags, access, statvfs};
+use rustix::process::geteuid;
 
 pub fn step(database: &Path, error: &Error) -> Option<String> {
     let file = database.display();
@@ -38,7 +39,8 @@ pub fn step(database: &Path, error: &Error) -> Option<String> {
             "Its file system is mounted read-only, as a card is after an error: dmesg | tail. Where it is: findmnt -T {folder}. \
              Once the cause is gone: mount -o remount,rw and what findmnt shows as TARGET"
         )),
-        Error::ReadOnly { .. } => Some(permission(database)),
+        Error::NotReadable { .. } if is_mounted_read_only(database) => None, // it says what to do there
+        Error::ReadOnly { .. } | Error::NotReadable { .. } => Some(permission(database)),
         Error::CannotOpen { .. } if access(database, Access::READ_OK).is_err() => Some(permission(database)),
         Error::Full(full) => Some(match full.limit {
             Limit::PendingMessages | Limit::PendingBytes => format!("Is it forwarded? edge-outbox status {file}"),
@@ -56,13 +58,10 @@ pub fn step(database: &Path, error: &Error) -> Option<String> {
 fn permission(database: &Path) -> String {
     let (file, folder) = (database.display(), folder(database).display());
     let look = format!("Who may do what: ls -ld {folder} {file}*");
-    let of = |path: &Path| fs::metadata(path).map(|file| file.uid());
-    let own = of(Path::new("/proc/self")).ok();
-    match of(database) {
-        Ok(owner) if Some(owner) != own => format!(
-            "It belongs to user {owner}, who may: sudo -u '#{owner}' edge-outbox … (even to read it SQLite makes -shm beside it, \
-             where no program has it open). {look}"
-        ),
+    match fs::metadata(database).map(|file| file.uid()) {
+        Ok(owner) if owner != geteuid().as_raw() => {
+            format!("It belongs to user {owner}, who may: sudo -u '#{owner}' edge-outbox …. {look}")
+        }
         _ => look,
     }
 }
