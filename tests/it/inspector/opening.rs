@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use edge_outbox::inspector::Filter;
 use edge_outbox::rusqlite::Connection;
-use edge_outbox::{Error, Inspector, Message};
+use edge_outbox::{Error, Inspector, Message, Outbox};
 
 use crate::child::{Child, say, wait_for_cue};
 use crate::device::{Device, SOON, enqueue, eventually, numbered, value};
@@ -175,6 +175,24 @@ fn a_database_without_an_outbox_is_refused_in_any_journal_mode_and_gets_no_file_
         let error = refused(&device);
         assert!(matches!(error, Error::NoOutbox { .. }), "{mode}: {error:?}");
         assert!(error.to_string().contains("device.db"), "{error}");
+    }
+}
+
+#[test]
+fn a_writer_that_refuses_a_database_leaves_no_file_beside_it_and_no_log_is_moved() {
+    for table in ["reading (value REAL)", "outbox (id INTEGER PRIMARY KEY, mail TEXT)"] {
+        let device = Device::new();
+        device.sql().execute_batch(&format!("PRAGMA journal_mode = WAL; CREATE TABLE {table}")).unwrap();
+        let before = files(&device);
+        assert!(before.keys().eq(["device.db"]), "its program has closed it");
+        Outbox::builder(device.database()).existing().open().unwrap_err();
+        assert!(files(&device) == before, "{:?}", files(&device).keys());
+        // Nor is anything of a log that was left moved into the database.
+        let theirs = device.sql();
+        theirs.execute_batch("CREATE TABLE more (x)").unwrap();
+        let before = files(&device);
+        Outbox::builder(device.database()).existing().open().unwrap_err();
+        assert!(files(&device) == before, "{:?}", files(&device).keys());
     }
 }
 
