@@ -446,3 +446,32 @@ fn a_transaction_that_was_cut_short_in_rollback_mode_is_told_and_not_taken_back(
     drop(cut.open_writer());
     assert_eq!(look(&cut.database()).unwrap(), 200);
 }
+
+/// Whether any process has one of SQLite's locks on the database's own file.
+fn is_locked(device: &Device) -> bool {
+    let file = format!(":{} ", fs::metadata(device.database()).unwrap().ino());
+    let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
+    locks.lines().any(|lock| lock.contains("POSIX") && lock.contains(&file))
+}
+
+#[test]
+fn looking_takes_no_lock_away_from_an_outbox_in_the_same_process() {
+    let device = device(3);
+    close_for_good(&device);
+    age(&device);
+    let before = Inspector::open(device.database(), SHORT).unwrap();
+    assert_eq!(before.figures().unwrap().pending, 3);
+    assert!(files(&device).into_keys().eq(["device.db"]), "it was read without locks");
+    let outbox = device.open_writer();
+    enqueue(&outbox, numbered("t", 0..2));
+    if !is_locked(&device) {
+        return skipped("locks of one process", "/proc/locks does not show them here");
+    }
+    // This closes what was read without locks, and opens it anew.
+    assert_eq!(before.figures().unwrap().pending, 5);
+    assert_eq!(look(&device.database()).unwrap(), 5);
+    before.files().unwrap();
+    drop(before);
+    assert!(is_locked(&device), "a file was closed behind SQLite's back");
+    drop(outbox);
+}
