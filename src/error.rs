@@ -34,8 +34,9 @@ pub enum Error {
     /// [`Outbox::transaction`](crate::Outbox::transaction) or
     /// [`TransactionBehavior::Immediate`](rusqlite::TransactionBehavior::Immediate).
     Snapshot(rusqlite::Error),
-    /// Another connection held the write lock for longer than
-    /// [`Settings::busy_timeout`](crate::Settings::busy_timeout). Nothing was written; try again.
+    /// Another connection had the database locked for longer than
+    /// [`Settings::busy_timeout`](crate::Settings::busy_timeout), or, while it was
+    /// [looked at](crate::Inspector::open), changed it again and again. Nothing was changed here; try again.
     Busy(rusqlite::Error),
     /// The outbox has as much as it may have, and does not take this message: see [`Full`]. Nothing was written, and
     /// the transaction can go on without it. Messages that are sent make room.
@@ -203,7 +204,7 @@ impl fmt::Display for Error {
                 "this transaction read before it wrote, and another commit came between: begin it as IMMEDIATE",
             ),
             Error::Busy(_) => {
-                f.write_str("another connection kept the database locked; nothing was written, try again")
+                f.write_str("another connection kept the database locked: nothing was changed, try again")
             }
             Error::Full(full) => write!(f, "the outbox is full: {full}"),
             Error::DiskFull(_) => f.write_str("no space left on the disk for the database, nothing was written: free some"),

@@ -103,10 +103,11 @@ impl Builder {
     ///
     /// # Errors
     /// [`Error::Settings`] with all that is wrong with them; [`Error::CannotOpen`], [`Error::NotADatabase`],
-    /// [`Error::ReadOnly`], [`Error::NotWal`], [`Error::NewerSchema`], [`Error::ForeignTable`], [`Error::LogAlone`], [`Error::Busy`] and, after
-    /// [`existing`](Self::existing), [`Error::Missing`] and [`Error::NoOutbox`]: the file is then as it was. [`Error::DiskFull`], [`Error::Disk`], [`Error::Damaged`] and [`Error::Sqlite`], a hook's
-    /// own errors among them; [`Error::Invalid`] for a path that is not UTF-8; [`Error::Io`] where the system has no
-    /// thread for the forwarder, or does not let the reserve be made.
+    /// [`Error::ReadOnly`], [`Error::NotWal`], [`Error::NewerSchema`], [`Error::ForeignTable`], [`Error::LogAlone`],
+    /// [`Error::Busy`] and, after [`existing`](Self::existing), [`Error::Missing`] and [`Error::NoOutbox`]: the file is then
+    /// as it was. [`Error::DiskFull`], [`Error::Disk`], [`Error::Damaged`] and [`Error::Sqlite`], a hook's own errors among
+    /// them; [`Error::Invalid`] for a path that is not UTF-8; [`Error::Io`] where the system has no thread for the forwarder,
+    /// or does not let the reserve be made.
     pub fn open(self) -> Result<Outbox, Error> {
         self.settings.check()?;
         let on_connect = self.on_connect.unwrap_or_else(|| Arc::new(|_| Ok(())));

@@ -124,6 +124,19 @@ fn a_row_to_be_sent_where_nobody_looks_any_more_is_told() {
 }
 
 #[test]
+fn counters_that_a_missing_trigger_left_behind_are_told() {
+    let device = Device::new();
+    device.put_many(5);
+    device.sql("UPDATE outbox SET attempts = 1 WHERE id = 1");
+    assert_eq!(faults(&device).0, []);
+    device.sql("UPDATE outbox_state SET aside_bytes = aside_bytes - 1");
+    let bytes = device.number("SELECT bytes FROM outbox WHERE id = 1");
+    assert_eq!(faults(&device).0, [Fault::Aside { rows: 1, bytes }]);
+    device.sql("UPDATE outbox_state SET aside_bytes = aside_bytes + 1, aside = 2");
+    assert_eq!(faults(&device).0, [Fault::Aside { rows: 1, bytes }]);
+}
+
+#[test]
 fn pages_that_cannot_be_read_do_not_end_it() {
     let device = Device::new();
     device.put_rows(4_000, 50);

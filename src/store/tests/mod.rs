@@ -9,6 +9,7 @@ mod damage;
 mod enqueueing;
 mod guards;
 mod hostile;
+mod inspect;
 mod opening;
 mod pages;
 mod plans;
