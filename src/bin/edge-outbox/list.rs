@@ -8,7 +8,8 @@ use edge_outbox::inspector::{Filter, MessageSummary};
 use crate::args::List;
 use crate::failure::{Failure, say};
 use crate::json;
-use crate::output::{age, brief, bytes, cut, line, width};
+use crate::output::{age, brief, bytes, cut, line};
+use crate::terminal::width;
 
 /// Read at once and then printed: whoever reads slowly keeps no transaction open, and so no log from ending.
 const PAGE: usize = 500;

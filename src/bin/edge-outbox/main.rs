@@ -17,7 +17,9 @@ mod output;
 mod purge;
 mod retry;
 mod show;
+mod signals;
 mod status;
+mod terminal;
 
 use std::env;
 use std::process::ExitCode;

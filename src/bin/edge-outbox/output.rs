@@ -1,8 +1,6 @@
 //! What people read: figures with units and separators, and texts that may come from anybody.
 
-use std::env;
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal};
 use std::time::{Duration, SystemTime};
 
 /// `1.46 KiB`; JSON has plain bytes.
@@ -82,22 +80,6 @@ pub fn cut(text: &str, columns: usize) -> String {
         None => text.to_owned(),
         Some(_) => text.chars().take(columns.saturating_sub(1)).chain(['…']).collect(),
     }
-}
-
-/// Columns and rows of the terminal that standard output is; `None` where it is none.
-pub fn terminal() -> Option<(usize, usize)> {
-    let stdout = io::stdout();
-    if !stdout.is_terminal() {
-        return None;
-    }
-    let size = rustix::termios::tcgetwinsize(&stdout).ok().filter(|size| size.ws_col > 0 && size.ws_row > 0);
-    Some(size.map_or((80, 24), |size| (size.ws_col.into(), size.ws_row.into())))
-}
-
-/// How many characters a line may have: as many as COLUMNS says or the terminal has, and any number in a file or a pipe.
-pub fn width() -> Option<usize> {
-    let told = env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
-    told.filter(|columns| *columns > 0).or_else(|| terminal().map(|(columns, _)| columns))
 }
 
 #[cfg(test)]

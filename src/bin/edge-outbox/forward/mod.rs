@@ -4,22 +4,23 @@ mod drain;
 mod figures;
 mod journal;
 mod screen;
-mod signals;
 
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{select, tick};
+use crossbeam_channel::{Receiver, bounded, select, tick};
 use edge_outbox::broker::Mqtt;
 use edge_outbox::{Outbox, Role, Status, Storage};
+use signal_hook::low_level;
 
 use self::drain::{Drain, Drained};
 use self::figures::{Figures, left};
 use self::screen::Screen;
 use crate::args::{Database, Forward};
-use crate::failure::Failure;
+use crate::failure::{Failure, NO};
+use crate::signals::{self, Signal};
 
 /// What a shutdown may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -37,7 +38,7 @@ pub fn run(args: Forward) -> Result<ExitCode, Failure> {
     let broker = Mqtt::new(broker.mqtt(config)?).map_err(Failure::usage)?;
     let screen = Screen::new(drain);
     journal::begin(&screen)?;
-    let signals = signals::listen()?;
+    let signals = ending()?;
 
     let parked = Arc::new(AtomicU64::new(0));
     let count = parked.clone();
@@ -57,12 +58,24 @@ pub fn run(args: Forward) -> Result<ExitCode, Failure> {
     ended
 }
 
+/// Tells of the first signal. A second one ends the process at once, whatever it does.
+fn ending() -> Result<Receiver<Signal>, Failure> {
+    let (tell, told) = bounded(1);
+    let mut first = Some(tell);
+    signals::listen(move |signal| match first.take() {
+        Some(tell) => drop(tell.send(signal)),
+        None if signal == Signal::Hangup => {} // a terminal that closes sends two: the kernel's and the shell's
+        None => low_level::exit(NO.into()),
+    })?;
+    Ok(told)
+}
+
 /// Until a signal comes, it is drained, or it cannot go on.
 fn watch(
     outbox: &Outbox,
     database: &Database,
     drain: Option<Drain>,
-    signals: &crossbeam_channel::Receiver<&'static str>,
+    signals: &Receiver<Signal>,
     mut screen: Screen,
 ) -> Result<ExitCode, Failure> {
     let ticks = tick(if drain.is_some() || screen.is_watched() { OFTEN } else { SELDOM });
@@ -75,8 +88,8 @@ fn watch(
         let status = outbox.status();
         if let Some(signal) = signal {
             screen.end();
-            log::info!("{signal}: ending within {PATIENCE:?}, or at once at another one");
-            return end(outbox, database, drain.is_some().then_some((signal, &status)));
+            log::info!("{}: ending within {PATIENCE:?}, or at once at another one", signal.name());
+            return end(outbox, database, drain.is_some().then_some((signal.name(), &status)));
         }
         if let Some(why) = cannot_go_on(&status, &mut replaced_since) {
             screen.end();
