@@ -12,7 +12,7 @@ use crate::output::{count, counted, line};
 pub fn run(args: Check) -> Result<ExitCode, Failure> {
     let Check { database } = args;
     let inspector = database.inspect()?;
-    let checked = inspector.check().map_err(|error| Failure::of(&database.path, &error))?;
+    let checked = inspector.check().map_err(|error| database.failure(&error))?;
     let mut out = io::stdout().lock();
     let mut findings = checked.findings.iter().peekable();
     while let Some(Finding { what, remedy, .. }) = findings.next() {

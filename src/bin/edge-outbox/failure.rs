@@ -8,6 +8,8 @@ use std::process::ExitCode;
 
 use edge_outbox::Error;
 
+use crate::output;
+
 /// The outbox, the disk or the broker says no.
 pub const NO: u8 = 1;
 /// The arguments, or a file of settings, are wrong.
@@ -43,8 +45,8 @@ impl Failure {
             Error::TimedOut { .. } => TIMED_OUT,
             _ => NO,
         };
-        let file = database.display().to_string();
-        let mut words = chain(error);
+        let file = output::path(database);
+        let mut words = output::line(&chain(error));
         if !words.contains(&file) {
             words = format!("{file}: {words}");
         }
@@ -83,14 +85,14 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// To standard error, whether anybody reads it or not.
+/// To standard error, whether anybody reads it or not. Paths, topics and other programs' words come from anybody.
 pub fn say(words: impl Display) {
-    let _ = writeln!(io::stderr(), "edge-outbox: {words}");
+    let _ = writeln!(io::stderr(), "edge-outbox: {}", output::lines(&words.to_string()));
 }
 
 /// What to do about it, where the error's own words do not say so.
 fn next_step(database: &Path, error: &Error) -> Option<String> {
-    let file = database.display();
+    let file = output::path(database);
     match error {
         Error::Missing { .. } => Some(format!("If the path is right: edge-outbox init {file}")),
         Error::NoOutbox { .. } => Some(format!("If it is the right one: edge-outbox init {file}")),

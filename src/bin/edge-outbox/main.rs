@@ -20,6 +20,7 @@ mod show;
 mod signals;
 mod status;
 mod terminal;
+mod words;
 
 use std::env;
 use std::process::ExitCode;

@@ -1,6 +1,7 @@
 //! What people read: figures with units and separators, and texts that may come from anybody.
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 /// `1.46 KiB`; JSON has plain bytes.
@@ -50,6 +51,11 @@ pub fn line(text: &str) -> String {
     escaped(text, |_| false)
 }
 
+/// A file's path, in one line.
+pub fn path(path: &Path) -> String {
+    line(&path.display().to_string())
+}
+
 /// [`line`], but with its tabs and its ends of lines.
 pub fn lines(text: &str) -> String {
     escaped(text, |c| matches!(c, '\n' | '\t'))
@@ -72,6 +78,12 @@ pub fn is_hidden(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// Two digits a byte.
+pub fn hex(bytes: &[u8]) -> String {
+    const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+    bytes.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]).collect()
 }
 
 /// At most so many characters, with a sign that there were more.

@@ -11,7 +11,7 @@ use crate::failure::{Failure, NO, say};
 
 pub fn run(args: Retry) -> Result<ExitCode, Failure> {
     let Retry { database, ids, all } = args;
-    let failure = |error| Failure::of(&database.path, &error);
+    let failure = |error| database.failure(&error);
     let outbox = database.mend()?;
     let mut out = io::stdout().lock();
     if all {
@@ -19,7 +19,7 @@ pub fn run(args: Retry) -> Result<ExitCode, Failure> {
         writeln!(out, "made {} pending again", messages(retried))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut named = Named::of(&outbox, &database.path, &ids)?;
+    let mut named = Named::of(&outbox, &database, &ids)?;
     let mut retried = 0;
     for row in std::mem::take(&mut named.rows) {
         match outbox.retry(row) {

@@ -68,11 +68,9 @@ impl Drain {
         self.tell_parked(outbox, database);
         match outbox.stats() {
             Ok(stats) if stats.pending == 0 => Ok(ExitCode::SUCCESS), // by the shutdown's last acknowledgements
-            _ => Err(Failure::timed_out(format_args!(
-                "{}: not drained within --timeout: {}",
-                database.path.display(),
-                left(outbox, figures.status())
-            ))),
+            _ => Err(Failure::timed_out(
+                database.says(format_args!("not drained within --timeout: {}", left(outbox, figures.status()))),
+            )),
         }
     }
 
@@ -84,9 +82,9 @@ impl Drain {
         let parked = own.max(self.failed_before.map_or(0, |before| now.saturating_sub(before)));
         if parked > 0 {
             failure::say(format_args!(
-                "warning: {} parked as FAILED meanwhile; to see them: edge-outbox list {} --status failed",
+                "warning: {} parked as failed meanwhile; to see them: edge-outbox list {} --status failed",
                 output::counted(parked, "message"),
-                database.path.display()
+                database.shown()
             ));
         }
     }

@@ -20,6 +20,7 @@ use self::figures::{Figures, left};
 use self::screen::Screen;
 use crate::args::{Database, Forward};
 use crate::failure::{Failure, NO};
+use crate::output;
 use crate::signals::{self, Signal};
 
 /// What a shutdown may take.
@@ -50,7 +51,7 @@ pub fn run(args: Forward) -> Result<ExitCode, Failure> {
             count.fetch_add(1, Ordering::Relaxed);
         })
         .open();
-    let outbox = opened.map_err(|error| Failure::of(&database.path, &error))?;
+    let outbox = opened.map_err(|error| database.failure(&error))?;
     let drain = drain.then(|| Drain::new(&outbox, parked, timeout.and_then(|timeout| begun.checked_add(timeout))));
     let ended = watch(&outbox, &database, drain, &signals, screen);
     // Where it has not been shut down yet, there is nothing to wait for.
@@ -95,7 +96,7 @@ fn watch(
             screen.end();
             // It saves what can be saved.
             let _ = outbox.shutdown(PATIENCE);
-            return Err(Failure::no(format_args!("{}: {why}", database.path.display())));
+            return Err(Failure::no(database.says(why)));
         }
         let mut figures = Figures::new(outbox, status);
         screen.show(&mut figures);
@@ -113,7 +114,7 @@ fn watch(
                 screen.end();
                 let left = left(outbox, figures.status());
                 shut_down(outbox, database)?;
-                return Err(Failure::no(format_args!("{}: not drained: {left}", database.path.display())));
+                return Err(Failure::no(database.says(format_args!("not drained: {left}"))));
             }
         }
     }
@@ -125,21 +126,22 @@ fn end(outbox: &Outbox, database: &Database, draining: Option<(&str, &Status)>) 
     match draining {
         Some((signal, status)) if outbox.stats().map_or(true, |stats| stats.pending > 0) => {
             let left = left(outbox, status);
-            Err(Failure::no(format_args!("{}: {signal} before it was drained: {left}", database.path.display())))
+            Err(Failure::no(database.says(format_args!("{signal} before it was drained: {left}"))))
         }
         _ => Ok(ExitCode::SUCCESS),
     }
 }
 
 fn shut_down(outbox: &Outbox, database: &Database) -> Result<(), Failure> {
-    outbox.shutdown(PATIENCE).map_err(|error| Failure::of(&database.path, &error))
+    outbox.shutdown(PATIENCE).map_err(|error| database.failure(&error))
 }
 
 /// Why this forwarder is of no use any more: a service manager starts another one.
 fn cannot_go_on(status: &Status, replaced_since: &mut Option<Instant>) -> Option<String> {
     if let Some(said) = &status.failed {
         return Some(format!(
-            "the forwarder panicked, messages are kept and not sent: {said}\nStart it again, and please report this"
+            "the forwarder panicked, messages are kept and not sent: {}\nStart it again, and please report this",
+            output::line(said)
         ));
     }
     let words = match &status.storage {
@@ -147,11 +149,11 @@ fn cannot_go_on(status: &Status, replaced_since: &mut Option<Instant>) -> Option
         _ => None,
     };
     if status.role == Role::Stopped {
-        let why = words.map_or("", String::as_str);
+        let why = words.map(|words| output::line(words)).unwrap_or_default();
         return Some(format!("the forwarder has ended, for its files are not what they were: start it again\n{why}"));
     }
     // A deleted log is saved within a second or two, if nobody is in the way; and a file that was moved may come back.
     let since = words.map(|_| replaced_since.unwrap_or_else(Instant::now));
     *replaced_since = since;
-    words.filter(|_| since.is_some_and(|since| since.elapsed() >= PATIENCE)).cloned()
+    words.filter(|_| since.is_some_and(|since| since.elapsed() >= PATIENCE)).map(|words| output::line(words))
 }
