@@ -1,6 +1,8 @@
 //! What can be asked of the tool. The words here are its help.
 
 mod broker;
+#[cfg(test)]
+mod manual;
 mod settings;
 mod values;
 
