@@ -84,6 +84,16 @@ fn nothing_that_a_path_says_reaches_the_terminal_as_an_order() {
 }
 
 #[test]
+fn nothing_that_is_typed_reaches_the_terminal_as_an_order() {
+    let device = Device::new();
+    for args in [&["list", EVIL][..], &["list", "--status", EVIL], &["show", EVIL], &["list", "--limit", EVIL]] {
+        let told = look(&device, args).refused(2);
+        assert_plain(&told);
+        assert!(told.contains("evil\\u{1b}[2J"), "{args:?}: {told}");
+    }
+}
+
+#[test]
 fn a_damaged_row_is_shown_with_the_reason_why_it_cannot_be_sent() {
     let device = Device::new();
     enqueue(&device.open_writer(), numbered("weather/roof", 0..2));
