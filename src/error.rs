@@ -161,8 +161,9 @@ pub enum Error {
     /// the outbox is opened again, usually by restarting the program. A bug: please report it.
     Panicked(String),
 
-    /// The connection pool gave no connection: SQLite could not open one, or all are in use for longer than
-    /// [`Settings::busy_timeout`](crate::Settings::busy_timeout).
+    /// The connection pool gave no connection: SQLite could not open one within 5 s (or
+    /// [`Settings::busy_timeout`](crate::Settings::busy_timeout), if that is longer), or all are in use for longer than
+    /// that setting.
     Pool(r2d2::Error),
     /// The operating system said no to a file of ours beside the database.
     Io {
@@ -234,7 +235,7 @@ impl fmt::Display for Error {
                 )
             }
             Error::ForeignTable { name } => {
-                write!(f, "the database has a `{name}` that is not ours: rename it, or keep the outbox in another file")
+                write!(f, "the database has something named `{name}` that is not ours: rename it, or keep the outbox in another file")
             }
             Error::NotADatabase { path } => {
                 write!(f, "{} is not a SQLite database, or it is encrypted, or its first page is damaged", path.display())
@@ -311,12 +312,26 @@ impl From<r2d2::Error> for Error {
     }
 }
 
+/// What one of them says; of SQLite's own the words once, with the number by which they are found in its manual.
+fn said(error: &(dyn std::error::Error + 'static)) -> String {
+    let plain = error.to_string();
+    if let Some(rusqlite::Error::SqliteFailure(code, words)) = error.downcast_ref() {
+        // Its own words begin with the number.
+        let words = words.as_deref().unwrap_or(plain.split_once(": ").map_or(&plain, |(_, words)| words));
+        return format!("{words} (SQLite's code {})", code.extended_code);
+    }
+    match error.downcast_ref::<rusqlite::ffi::Error>() {
+        Some(code) => format!("(SQLite's code {})", code.extended_code),
+        None => plain,
+    }
+}
+
 /// An error with its sources, in one line.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
-        let cause_text = cause.to_string();
+        let cause_text = said(cause);
         if !text.contains(&cause_text) {
             text.push_str(": ");
             text.push_str(&cause_text);

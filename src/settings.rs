@@ -87,7 +87,8 @@ pub struct Settings {
     pub poll_interval: Duration,
     /// How long a call waits for the write lock before it answers [`Error::Busy`], and for a connection of the pool
     /// before it answers [`Error::Pool`], 1 ms to 1 h. A transaction may have to wait for its turn within the process,
-    /// for a connection, and for other processes: for each of them so long. Defaults to 5 s.
+    /// for a connection, and for other processes: for each of them so long. A connection that has to be opened first,
+    /// which is done once or twice, may take 5 s in any case. Defaults to 5 s.
     #[serde(with = "humantime_serde")]
     pub busy_timeout: Duration,
 }

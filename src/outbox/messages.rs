@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::{DEALT_WITH, Outbox};
 use crate::Error;
 use crate::status::{FailedMessage, MessageState, Stats, StoredMessage};
-use crate::store::{self, Content, FailedRow, Stored};
+use crate::store::{self, Content, FailedRow, Pending, Stored};
 
 /// Fewest rows that are worth a commit, where there are more of them.
 const BITE: usize = 500;
@@ -20,7 +20,14 @@ impl Outbox {
         let view = self.inner.shared.view();
         let connection = self.connection()?;
         let dealt_with = DEALT_WITH + self.inner.settings.window;
-        let found = readable(store::pending(&connection, self.inner.shared.settled(), dealt_with))?;
+        let found = match store::pending(&connection, self.inner.shared.settled(), dealt_with) {
+            // Rows that cannot be counted are not for that reason none.
+            Err(Error::Damaged(_)) => {
+                let above = store::position(&connection).and_then(|p| store::fresh_above(&connection, p, dealt_with));
+                Pending { rows: readable(above)?, ..Pending::default() }
+            }
+            found => found?,
+        };
         let (pending, position, in_flight) = match view.progress {
             // What is acknowledged and not yet written down is not pending any more.
             Some(p) => {

@@ -39,6 +39,9 @@ const LAST_TRY_SHARE: f64 = 0.15;
 /// Rows behind the stored position that may have been dealt with, beside those of a window: the position is written
 /// every 1,000 rows, after at most 500 settlements.
 const DEALT_WITH: usize = 1_500;
+/// How long a connection may take to be opened, whatever [`Settings::busy_timeout`] is: that is for locks, while this
+/// waits for a thread and for the disk, which a busy device keeps from it for longer than some programs wait for a lock.
+const OPENING: Duration = Duration::from_secs(5);
 
 /// The outbox of one database: what an application opens once, clones, and hands to whoever writes.
 ///
@@ -197,12 +200,13 @@ impl Outbox {
     /// which [`transaction`](Self::transaction) needs: give it back soon.
     ///
     /// # Errors
-    /// [`Error::Pool`] if there is none within [`Settings::busy_timeout`]; [`Error::Replaced`].
+    /// [`Error::Pool`] if all are in use for [`Settings::busy_timeout`], or a new one cannot be opened within that and
+    /// 5 s, whichever is longer; [`Error::Replaced`].
     pub fn connection(&self) -> Result<PooledConnection<SqliteConnectionManager>, Error> {
         if self.inner.pool.state().idle_connections == 0 {
             self.inner.disk.files_stand()?; // another one has to be opened
         }
-        self.inner.pool.get().map_err(Error::Pool)
+        self.inner.pool.get_timeout(self.inner.patience()).map_err(Error::Pool)
     }
 
     /// Waits until everything that is committed now is settled: acknowledged, or parked as FAILED. What is committed
@@ -316,6 +320,14 @@ fn stop(shared: &Shared, timeout: Duration) -> Instant {
 }
 
 impl Inner {
+    /// How long a connection is waited for.
+    fn patience(&self) -> Duration {
+        let timeout = self.pool.connection_timeout();
+        let state = self.pool.state();
+        let opens = state.idle_connections == 0 && state.connections < self.pool.max_size();
+        if opens { timeout.max(OPENING) } else { timeout }
+    }
+
     fn admit(&self, bytes: u64) -> Result<(), Error> {
         match self.disk.admit(bytes) {
             // A forwarder looks after it; where there is none, the next who needs it does.

@@ -39,9 +39,7 @@ pub(crate) use admin::{
     FailedRow, Status, Stored, discard, discard_some, failed, failed_count, fresh_above, get, last_failed, newest,
     oldest_pending, position, retry, retry_all, unreadable,
 };
-#[cfg(test)]
-pub(crate) use budget::Pending;
-pub(crate) use budget::{Budget, pending};
+pub(crate) use budget::{Budget, Pending, pending};
 pub(crate) use check::{Fault, check};
 pub(crate) use connect::{Role, configure, empty_log};
 pub(crate) use decode::DAMAGED;

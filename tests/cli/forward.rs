@@ -59,7 +59,7 @@ fn pending(device: &Device) -> i64 {
 }
 
 /// Where nobody listens.
-fn nowhere() -> String {
+pub fn nowhere() -> String {
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
     format!("mqtt://127.0.0.1:{port}")
 }

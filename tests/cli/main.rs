@@ -3,6 +3,7 @@
 mod acceptance;
 mod completions;
 mod enqueue;
+mod files;
 mod forward;
 mod look;
 mod mend;

@@ -262,6 +262,26 @@ fn a_thread_that_does_not_let_go_is_told_apart_as_busy_too() {
         .unwrap();
 }
 
+#[test]
+fn whoever_waits_for_no_lock_still_gets_a_connection_that_takes_its_time_to_open() {
+    let device = Device::new();
+    let slow = Duration::from_millis(100);
+    let settings = Settings { busy_timeout: Duration::from_millis(1), ..quick() };
+    let outbox = Outbox::builder(device.database())
+        .settings(settings)
+        .on_connect(move |_| {
+            std::thread::sleep(slow);
+            Ok(())
+        })
+        .open()
+        .unwrap();
+    enqueue(&outbox, [Message::text("reading", "1")]);
+    // Where all are in use, nobody is kept waiting.
+    let (begun, _one, _other) = (Instant::now(), outbox.connection().unwrap(), outbox.connection().unwrap());
+    assert!(matches!(outbox.connection(), Err(Error::Pool(_))));
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+}
+
 /// A message that breaks a rule, and what the error must say so that it can be mended.
 type Broken = (Message, &'static [&'static str]);
 

@@ -6,13 +6,18 @@ use std::process::ExitCode;
 use edge_outbox::inspector::{Checked, Finding};
 
 use crate::args::Check;
-use crate::failure::{Failure, NO};
+use crate::failure::{Failure, NO, OK, told};
 use crate::output::{count, counted, line};
 
 pub fn run(args: Check) -> Result<ExitCode, Failure> {
     let Check { database } = args;
     let inspector = database.inspect()?;
     let checked = inspector.check().map_err(|error| database.failure(&error))?;
+    let code = if checked.findings.is_empty() { OK } else { NO };
+    told(print(&checked), code, conclusion(&checked))
+}
+
+fn print(checked: &Checked) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let mut findings = checked.findings.iter().peekable();
     while let Some(Finding { what, remedy, .. }) = findings.next() {
@@ -25,8 +30,7 @@ pub fn run(args: Check) -> Result<ExitCode, Failure> {
     if let Some(why) = &checked.not_checked {
         writeln!(out, "not checked: tables of the application ({})", line(why))?;
     }
-    writeln!(out, "{}", conclusion(&checked))?;
-    Ok(if checked.findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(NO) })
+    writeln!(out, "{}", conclusion(checked))
 }
 
 fn conclusion(checked: &Checked) -> String {

@@ -8,7 +8,7 @@ use edge_outbox::rusqlite::ErrorCode;
 
 use crate::args::Discard;
 use crate::failed::{Named, messages};
-use crate::failure::{Failure, NO, say};
+use crate::failure::{Failure, NO, OK, say, told};
 
 pub fn run(args: Discard) -> Result<ExitCode, Failure> {
     let Discard { database, ids, all_failed, yes } = args;
@@ -26,7 +26,6 @@ pub fn run(args: Discard) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::from(NO));
     }
 
-    let mut out = io::stdout().lock();
     let mut gone = 0;
     if all_failed {
         gone = outbox.discard_all().map_err(failure)?;
@@ -46,13 +45,15 @@ pub fn run(args: Discard) -> Result<ExitCode, Failure> {
                 named.is_wrong(format!("row {row} stays: a table of the application's refers to it"));
             }
             Err(error) => {
-                say(format_args!("deleted {} before that:", messages(gone)));
-                return Err(failure(error));
+                return Err(match gone {
+                    0 => failure(error),
+                    _ => failure(error).and(format_args!("Deleted {} before that", messages(gone))),
+                });
             }
         }
     }
-    writeln!(out, "deleted {}", messages(gone))?;
-    Ok(if named.wrong == 0 { ExitCode::SUCCESS } else { ExitCode::from(NO) })
+    let done = format!("deleted {}", messages(gone));
+    told(writeln!(io::stdout(), "{done}"), if named.wrong == 0 { OK } else { NO }, done)
 }
 
 /// Asks on standard error: standard output may go elsewhere.

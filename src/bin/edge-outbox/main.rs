@@ -13,6 +13,7 @@ mod forward;
 mod init;
 mod json;
 mod list;
+mod next;
 mod output;
 mod purge;
 mod retry;

@@ -81,7 +81,7 @@ impl Writing<'_> {
             Err(error @ Error::MaybeCommitted(_)) => (error, Some(last)),
             Err(error) => (error, None),
         };
-        let failure = super::failure(self.args, &error);
+        let failure = self.args.database.failure(&error);
         Err(failure.and(perhaps.map_or_else(|| go_on(self.committed), |last| look(self.committed, last))))
     }
 

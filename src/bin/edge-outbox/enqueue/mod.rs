@@ -10,7 +10,7 @@ mod source;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use edge_outbox::{Error, Message, Outbox, Payload, Settings};
+use edge_outbox::{Message, Outbox, Payload, Settings};
 
 use crate::args::Enqueue;
 use crate::enqueue::source::Source;
@@ -36,22 +36,11 @@ pub fn run(args: Enqueue) -> Result<ExitCode, Failure> {
 
 fn one(args: &Enqueue, outbox: &Outbox, message: &Message) -> Result<(), Failure> {
     let written = outbox.transaction(|tx| outbox.enqueue(tx, message));
-    let row = written.map_err(|error| failure(args, &error))?.row();
+    let row = written.map_err(|error| args.database.failure(&error))?.row();
     let mut out = io::stdout().lock();
     writeln!(out, "{row}").and_then(|()| out.flush()).map_err(|error| {
         Failure::no(format_args!("row {row} is in, but standard output does not take its number: {error}"))
     })
-}
-
-/// What the library says; and how to look, where it cannot tell whether something is in.
-fn failure(args: &Enqueue, error: &Error) -> Failure {
-    let said = args.database.failure(error);
-    match error {
-        Error::MaybeCommitted(_) => {
-            said.and(format_args!("To look: edge-outbox list {} --newest", args.database.shown()))
-        }
-        _ => said,
-    }
 }
 
 /// What the arguments say, for each payload.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use edge_outbox::{LinkState, Outbox};
+use edge_outbox::{LinkState, Outbox, Storage};
 
 use super::figures::{Figures, left};
 use super::shut_down;
@@ -54,20 +54,22 @@ impl Drain {
     }
 
     pub fn done(&self, outbox: &Outbox, database: &Database) -> Result<ExitCode, Failure> {
+        let storage = outbox.status().storage;
         shut_down(outbox, database)?;
         log::info!(
             "drained: {} sent by this forwarder",
             output::counted(outbox.stats().map_or(0, |s| s.sent), "message")
         );
         self.tell_parked(outbox, database);
-        Ok(ExitCode::SUCCESS)
+        drained(&storage, database)
     }
 
     pub fn timed_out(&self, outbox: &Outbox, database: &Database, figures: &Figures<'_>) -> Result<ExitCode, Failure> {
         shut_down(outbox, database)?;
         self.tell_parked(outbox, database);
         match outbox.stats() {
-            Ok(stats) if stats.pending == 0 => Ok(ExitCode::SUCCESS), // by the shutdown's last acknowledgements
+            // by the shutdown's last acknowledgements
+            Ok(stats) if stats.pending == 0 => drained(&figures.status().storage, database),
             _ => Err(Failure::timed_out(
                 database.says(format_args!("not drained within --timeout: {}", left(outbox, figures.status()))),
             )),
@@ -88,4 +90,13 @@ impl Drain {
             ));
         }
     }
+}
+
+/// Nothing is pending, of what can be read: nobody knows what stood in the rest.
+fn drained(storage: &Storage, database: &Database) -> Result<ExitCode, Failure> {
+    let Storage::Damaged(why) = storage else { return Ok(ExitCode::SUCCESS) };
+    let file = database.shown();
+    Err(Failure::no(format_args!(
+        "{file}: drained of what can be read, but {why}\nWhich rows cannot be: edge-outbox check {file}"
+    )))
 }

@@ -53,10 +53,7 @@ pub fn run(args: Forward) -> Result<ExitCode, Failure> {
         .open();
     let outbox = opened.map_err(|error| database.failure(&error))?;
     let drain = drain.then(|| Drain::new(&outbox, parked, timeout.and_then(|timeout| begun.checked_add(timeout))));
-    let ended = watch(&outbox, &database, drain, &signals, screen);
-    // Where it has not been shut down yet, there is nothing to wait for.
-    drop(outbox);
-    ended
+    watch(&outbox, &database, drain, &signals, screen)
 }
 
 /// Tells of the first signal. A second one ends the process at once, whatever it does.
