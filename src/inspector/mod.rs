@@ -21,7 +21,7 @@ use reader::Reader;
 
 use crate::outbox::wall_clock;
 use crate::status::{MessageState, StoredMessage};
-use crate::store::{self, Wanted};
+use crate::store::{self, Bound, Wanted};
 use crate::topic_filter::TopicFilter;
 use crate::{Error, disk};
 
@@ -160,12 +160,25 @@ impl Inspector {
     /// # Errors
     /// [`Error::Invalid`] for a topic filter that breaks MQTT's rules; those of [`figures`](Self::figures).
     pub fn messages(&self, filter: &Filter, after: i64, limit: usize) -> Result<Vec<MessageSummary>, Error> {
+        self.summaries(filter, Bound::After(after), limit)
+    }
+
+    /// The same from the other end: at most `limit` messages with row ids less than `before`, the newest first. Begin
+    /// with `i64::MAX`, and go on with the last one's.
+    ///
+    /// # Errors
+    /// As [`messages`](Self::messages).
+    pub fn messages_before(&self, filter: &Filter, before: i64, limit: usize) -> Result<Vec<MessageSummary>, Error> {
+        self.summaries(filter, Bound::Before(before), limit)
+    }
+
+    fn summaries(&self, filter: &Filter, bound: Bound, limit: usize) -> Result<Vec<MessageSummary>, Error> {
         let wanted = Wanted {
             status: filter.state.map(word),
             topics: filter.topic.as_deref().map(TopicFilter::parse).transpose()?,
             key: filter.key.clone(),
         };
-        let found = self.read(|connection| store::summaries(connection, &wanted, after, limit))?;
+        let found = self.read(|connection| store::summaries(connection, &wanted, bound, limit))?;
         Ok(found.into_iter().map(MessageSummary::from).collect())
     }
 

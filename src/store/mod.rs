@@ -47,7 +47,7 @@ pub(crate) use decode::DAMAGED;
 #[cfg(all(any(test, fuzzing), feature = "tls"))]
 pub(crate) use decode::headers_to_json;
 pub(crate) use enqueue::enqueue;
-pub(crate) use inspect::{Summary, Wanted, figures, summaries};
+pub(crate) use inspect::{Bound, Summary, Wanted, figures, summaries};
 pub(crate) use look::{Sharing, explain_looking, is_wal, look_into, version};
 pub(crate) use purge::{Purge, Uptime, delete_sent, sent_before};
 pub(crate) use restore::{Flaw, is_in_place, restore};

@@ -8,9 +8,11 @@ use edge_outbox::{Error, Limit};
 use rustix::fs::{Access, StatVfsMountFlags, access, statvfs};
 use rustix::process::geteuid;
 
+use crate::output::path;
+
 pub fn step(database: &Path, error: &Error) -> Option<String> {
-    let file = database.display();
-    let folder = folder(database).display();
+    let file = path(database);
+    let folder = path(folder(database));
     match error {
         _ if database.is_dir() => Some(format!("Name the file in it: ls -l {file}")),
         Error::Missing { .. } | Error::CannotOpen { .. } if !self::folder(database).is_dir() => Some(format!(
@@ -47,7 +49,7 @@ pub fn step(database: &Path, error: &Error) -> Option<String> {
             _ => format!("What takes the space: df -h {folder}. Whether messages leave: edge-outbox status {file}"),
         }),
         Error::MaybeCommitted(_) => {
-            Some(format!("To look: edge-outbox list {file} --limit 0. The disk: df -h {folder}; dmesg | tail"))
+            Some(format!("To look: edge-outbox list {file} --newest. The disk: df -h {folder}; dmesg | tail"))
         }
         Error::DiskFull(_) => Some(format!("What takes the space: df -h {folder}; du -xh {folder} | sort -h | tail")),
         _ => None,
@@ -56,7 +58,7 @@ pub fn step(database: &Path, error: &Error) -> Option<String> {
 
 /// Whose it is, since that user may what this one may not.
 fn permission(database: &Path) -> String {
-    let (file, folder) = (database.display(), folder(database).display());
+    let (file, folder) = (path(database), path(folder(database)));
     let look = format!("Who may do what: ls -ld {folder} {file}*");
     match fs::metadata(database).map(|file| file.uid()) {
         Ok(owner) if owner != geteuid().as_raw() => {
