@@ -159,7 +159,7 @@ pub struct List {
     #[command(flatten)]
     pub database: Database,
     /// Only those of this status: pending, sent, failed or damaged
-    #[arg(long, value_name = "STATUS", value_parser = values::state)]
+    #[arg(long, value_name = "STATUS", value_parser = values::state(), ignore_case = true, hide_possible_values = true)]
     pub status: Option<MessageState>,
     /// Only those to topics that this MQTT topic filter matches
     #[arg(long, value_name = "FILTER")]
@@ -201,6 +201,7 @@ pub struct Show {
 
 #[derive(clap::Args)]
 #[command(group = clap::ArgGroup::new("which").required(true))]
+#[command(override_usage = "edge-outbox retry [OPTIONS] <DB> <ID...|--all>")]
 pub struct Retry {
     #[command(flatten)]
     pub database: Database,
@@ -214,6 +215,7 @@ pub struct Retry {
 
 #[derive(clap::Args)]
 #[command(group = clap::ArgGroup::new("which").required(true))]
+#[command(override_usage = "edge-outbox discard [OPTIONS] <DB> <ID...|--all-failed>")]
 pub struct Discard {
     #[command(flatten)]
     pub database: Database,

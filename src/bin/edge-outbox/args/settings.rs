@@ -70,7 +70,7 @@ pub struct ForwardSettings {
     #[arg(long, hide_short_help = true, value_name = "BYTES")]
     pub window_bytes: Option<usize>,
     /// What may overtake within a key: per-key (only retries) or strict (nothing) [default: per-key]
-    #[arg(long, hide_short_help = true, value_name = "ORDERING", value_parser = values::ordering)]
+    #[arg(long, hide_short_help = true, value_name = "ORDERING", value_parser = values::ordering(), hide_possible_values = true)]
     pub ordering: Option<Ordering>,
     /// Refusals "for now" before a message is parked as failed [default: 10]
     #[arg(long, hide_short_help = true, value_name = "N")]
@@ -91,7 +91,7 @@ pub struct ForwardSettings {
     #[arg(long, hide_short_help = true, value_name = "DURATION", value_parser = values::duration)]
     pub ack_timeout: Option<Duration>,
     /// Messages of a topic that the broker closed: hold, or park them as failed [default: hold]
-    #[arg(long, hide_short_help = true, value_name = "CHOICE", value_parser = values::closed_topics)]
+    #[arg(long, hide_short_help = true, value_name = "CHOICE", value_parser = values::closed_topics(), hide_possible_values = true)]
     pub closed_topics: Option<ClosedTopics>,
     /// How long the table may lag behind acknowledgements, with its unit; shorter wears the card [default: 1s]
     #[arg(long, hide_short_help = true, value_name = "DURATION", value_parser = values::duration)]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use edge_outbox::{ClosedTopics, MessageId, MessageState, Ordering, QoS};
 
 /// A header of a message.
@@ -55,30 +56,30 @@ pub fn qos(text: &str) -> Result<QoS, String> {
     level.ok_or_else(|| "0 (at most once), 1 (at least once) or 2 (exactly once) is expected".to_owned())
 }
 
-pub fn state(text: &str) -> Result<MessageState, String> {
-    match text.to_ascii_lowercase().as_str() {
-        "pending" => Ok(MessageState::Pending),
-        "sent" => Ok(MessageState::Sent),
-        "failed" => Ok(MessageState::Failed),
-        "damaged" => Ok(MessageState::Damaged),
-        _ => Err("pending, sent, failed or damaged is expected".to_owned()),
-    }
+/// One of these words, which shells complete too.
+fn word<T: Clone + Send + Sync + 'static>(words: &'static [(&'static str, T)]) -> impl TypedValueParser<Value = T> {
+    let named = PossibleValuesParser::new(words.iter().map(|(word, _)| *word));
+    named.try_map(|found| {
+        let meant = words.iter().find(|(word, _)| found.eq_ignore_ascii_case(word));
+        meant.map(|(_, value)| value.clone()).ok_or("is not known")
+    })
 }
 
-pub fn ordering(text: &str) -> Result<Ordering, String> {
-    match text {
-        "per-key" => Ok(Ordering::PerKey),
-        "strict" => Ok(Ordering::Strict),
-        _ => Err("per-key or strict is expected".to_owned()),
-    }
+pub fn state() -> impl TypedValueParser<Value = MessageState> {
+    word(&[
+        ("pending", MessageState::Pending),
+        ("sent", MessageState::Sent),
+        ("failed", MessageState::Failed),
+        ("damaged", MessageState::Damaged),
+    ])
 }
 
-pub fn closed_topics(text: &str) -> Result<ClosedTopics, String> {
-    match text {
-        "hold" => Ok(ClosedTopics::Hold),
-        "park" => Ok(ClosedTopics::Park),
-        _ => Err("hold or park is expected".to_owned()),
-    }
+pub fn ordering() -> impl TypedValueParser<Value = Ordering> {
+    word(&[("per-key", Ordering::PerKey), ("strict", Ordering::Strict)])
+}
+
+pub fn closed_topics() -> impl TypedValueParser<Value = ClosedTopics> {
+    word(&[("hold", ClosedTopics::Hold), ("park", ClosedTopics::Park)])
 }
 
 pub fn duration(text: &str) -> Result<Duration, String> {
