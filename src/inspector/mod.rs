@@ -19,6 +19,7 @@ use check::Findings;
 
 use reader::Reader;
 
+use crate::error::chain;
 use crate::outbox::wall_clock;
 use crate::status::{MessageState, StoredMessage};
 use crate::store::{self, Bound, Wanted};
@@ -140,6 +141,15 @@ impl Inspector {
         disk::files(&self.path)
     }
 
+    /// How many rows were passed over, ever, because the file is damaged where they stand: as in [`Figures`], but also
+    /// where the table of messages cannot be read.
+    ///
+    /// # Errors
+    /// As [`figures`](Self::figures).
+    pub fn unreadable(&self) -> Result<u64, Error> {
+        self.read(store::unreadable)
+    }
+
     /// Who forwards, in whatever process, and how it stands: by asking it, at a socket beside the database,
     /// `-outbox-status`. Asks neither the database nor the disk, takes three seconds at most, and writes nothing.
     ///
@@ -231,6 +241,29 @@ impl Inspector {
     /// [`Error::Busy`], [`Error::Damaged`], [`Error::Disk`], [`Error::Sqlite`].
     pub fn newest(&self) -> Result<i64, Error> {
         self.read(store::newest)
+    }
+}
+
+impl Files {
+    /// As [`Inspector::files`] tells, also of a database that cannot be opened: a damaged one, or one that another
+    /// program has for itself.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], [`Error::LogAlone`], [`Error::NotReadable`]; [`Error::Io`] if the file system cannot be
+    /// looked at.
+    pub fn of(database: impl AsRef<Path>) -> Result<Self, Error> {
+        disk::files(&disk::resolve(database.as_ref())?)
+    }
+}
+
+impl Forwarder {
+    /// As [`Inspector::forwarder`] tells, also of a database that cannot be opened: a damaged one, or one that another
+    /// program has for itself.
+    pub fn of(database: impl AsRef<Path>) -> Self {
+        match disk::resolve(database.as_ref()) {
+            Ok(path) => ask::forwarder(&path),
+            Err(error) => Forwarder::Silent(format!("it cannot be told whether there is one: {}", chain(&error))),
+        }
     }
 }
 

@@ -33,7 +33,7 @@ pub struct Figures {
     pub last_failed: Option<FailedMessage>,
 }
 
-/// The database's files, from [`Inspector::files`](super::Inspector::files).
+/// The database's files, from [`Inspector::files`](super::Inspector::files) and [`Files::of`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Files {
@@ -108,7 +108,8 @@ impl From<Summary> for MessageSummary {
     }
 }
 
-/// Who forwards, as another process can tell.
+/// Who forwards, as another process can tell, from [`Inspector::forwarder`](super::Inspector::forwarder) and
+/// [`Forwarder::of`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Forwarder {

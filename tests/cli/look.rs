@@ -141,7 +141,7 @@ fn wrong_arguments_are_wrong_usage_in_words() {
     let device = Device::new();
     enqueue(&device.open_writer(), numbered("weather", 0..1));
     for (args, words) in [
-        (&["list", "--status", "gone"][..], "pending, sent, failed or damaged"),
+        (&["list", "--status", "gone"][..], "pending, sent, failed, damaged"),
         (&["list", "--topic", "a/#/b"], "must be the last level"),
         (&["list", "--after=-1"], "a row's number"),
         (&["show", "0"], "42-0123456789abcdef"),

@@ -12,7 +12,12 @@ use crate::output;
 impl Database {
     /// To look at it, without changing anything.
     pub fn inspect(&self) -> Result<Inspector, Failure> {
-        Inspector::open(&self.path, self.busy_timeout()).map_err(|error| self.failure(&error))
+        self.look().map_err(|error| self.failure(&error))
+    }
+
+    /// The same, for whoever wants to know why not.
+    pub fn look(&self) -> Result<Inspector, Error> {
+        Inspector::open(&self.path, self.busy_timeout())
     }
 
     /// To mend what stands in it.

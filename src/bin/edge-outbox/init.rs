@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use edge_outbox::{Error, Inspector, Outbox};
+use edge_outbox::{Error, Outbox};
 
 use crate::args::{Database, Init};
 use crate::failure::Failure;
@@ -48,7 +48,7 @@ pub fn run(args: Init) -> Result<ExitCode, Failure> {
 }
 
 fn look(database: &Database) -> Before {
-    let version = Inspector::open(&database.path, database.busy_timeout()).and_then(|inspector| inspector.version());
+    let version = database.look().and_then(|inspector| inspector.version());
     match version {
         Ok(version) => Before::Version(version),
         Err(Error::Missing { .. }) => Before::Nothing,

@@ -53,15 +53,21 @@ pub struct Status<'a> {
     forwarder: Active<'a>,
 }
 
+/// What the tables say, as far as they can be read.
+pub struct Counted<'a> {
+    pub figures: Option<(SystemTime, &'a Figures)>,
+    pub unreadable: Option<u64>,
+}
+
 impl<'a> Status<'a> {
     pub fn new(
         database: &'a str,
         error: Option<&'a str>,
-        counted: Option<(SystemTime, &'a Figures)>,
+        counted: Counted<'a>,
         files: Option<&Files>,
         forwarder: &'a Forwarder,
     ) -> Self {
-        let (at, figures) = counted.unzip();
+        let (at, figures) = counted.figures.unzip();
         Status {
             format: FORMAT,
             time: output::stamp(SystemTime::now()),
@@ -75,7 +81,7 @@ impl<'a> Status<'a> {
             held: figures.map(|found| found.held),
             failed: figures.map(|found| found.failed),
             sent: figures.map(|found| found.sent),
-            unreadable: figures.map(|found| found.unreadable),
+            unreadable: counted.unreadable,
             oldest_pending_ms: figures.and_then(|found| found.oldest_pending).map(ms),
             last_failed: figures.and_then(|found| found.last_failed.as_ref()).map(Failed::from),
             database_bytes: files.map(|files| files.database),

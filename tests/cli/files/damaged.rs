@@ -3,6 +3,7 @@
 use std::fs;
 
 use edge_outbox::rusqlite::Connection;
+use serde_json::Value;
 
 use super::{ALL, Case, Creates, Forwards, Looks, Writes, all_refused, commands, fill};
 use crate::device::{Device, enqueue, numbered, value};
@@ -46,8 +47,22 @@ fn root(sql: &Connection) -> usize {
 fn a_first_page_that_is_noise_is_told() {
     let device = harmed(|_, bytes| noise(&mut bytes[..PAGE]));
     all_refused(&device, &ALL, &["is not a SQLite database", "its first page is damaged", ".recover"]);
+    told_of_files(&device);
     let device = harmed(|_, bytes| noise(&mut bytes[100..PAGE]));
+    told_of_files(&device);
     all_refused(&device, &ALL, &["the database is damaged", "keep a copy", "docs/reliability.md"]);
+}
+
+/// What `status --json` tells of a database that is damaged.
+#[track_caller]
+fn told_of_files(device: &Device) -> Value {
+    let told = Ran::from(command(["status", "--json"]).arg(device.database()).output().unwrap());
+    let object: Value = serde_json::from_slice(&told.out).unwrap();
+    assert_eq!(told.code, Some(1));
+    assert!(object["error"].as_str().unwrap().contains("damaged"), "{object}");
+    assert!(object["database_bytes"].as_u64() > Some(0), "{object}");
+    assert_eq!(object["forwarder"]["state"], "none", "{object}");
+    object
 }
 
 #[test]
@@ -80,6 +95,8 @@ fn told_by_all(device: &Device, checked: &str) {
 fn a_damaged_table_is_told_and_nothing_is_called_drained() {
     let device = harmed(|sql, bytes| noise(&mut bytes[root(sql)..][..PAGE]));
     told_by_all(&device, "no row can be read");
+    let object = told_of_files(&device);
+    assert_eq!((&object["unreadable"], &object["pending"]), (&0.into(), &Value::Null), "{object}");
     let mut drain = drain(&device);
     drain.command.args(["--timeout", "1"]);
     drain.refused(

@@ -4,9 +4,11 @@
 
 use std::path::Path;
 
+use serde_json::Value;
+
 use super::{ALL, Case, Creates, Does, Forwards, Looks, Writes, filled};
 use crate::device::{enqueue, numbered, value};
-use crate::tool::Running;
+use crate::tool::{Ran, Running, command};
 
 const LOCKED: [&str; 3] = ["kept the database locked", "fuser -v", "--busy-timeout"];
 
@@ -54,6 +56,13 @@ fn a_database_that_somebody_has_for_himself_is_told_by_everybody() {
     for mut case in commands(&device.database(), &ALL) {
         case.refused(&device.database(), &LOCKED);
     }
+    let mut status = command(["status", "--json", "--busy-timeout", "100ms"]);
+    let told = Ran::from(status.arg(device.database()).output().unwrap());
+    let object: Value = serde_json::from_slice(&told.out).unwrap();
+    assert!(object["error"].as_str().unwrap().contains("kept the database locked"), "{object}");
+    assert_eq!((&object["pending"], &object["forwarder"]["state"]), (&Value::Null, &"none".into()), "{object}");
+    assert!(object["database_bytes"].as_u64() > Some(0), "{object}");
+    assert_eq!(told.code, Some(1));
     drop(other);
     commands(&device.database(), &[Looks]).iter_mut().for_each(Case::goes_well);
     enqueue(&device.open_writer(), numbered("t", 0..1));

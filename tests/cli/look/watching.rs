@@ -75,6 +75,23 @@ fn watching_goes_on_over_a_database_that_is_away_for_a_while() {
 }
 
 #[test]
+fn watching_goes_on_while_another_program_has_the_database_for_itself() {
+    let device = Device::new();
+    drop(device.open_writer());
+    let other = device.sql();
+    other.execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN IMMEDIATE; COMMIT").unwrap();
+    let args = ["status", "--watch", "--json", "--busy-timeout", "100ms"];
+    let (running, lines) = start(command(with_database(&device, &args)));
+    let next = || serde_json::from_str::<Value>(&lines.recv_timeout(SOON).unwrap()).unwrap();
+    eventually("it says so", || next()["error"].as_str().is_some_and(|error| error.contains("locked")));
+    assert_eq!(next()["forwarder"]["state"], "none");
+    drop(other);
+    eventually("it counts", || next()["pending"] == 0);
+    running.signal("INT");
+    assert_eq!(running.wait().0.code(), Some(0));
+}
+
+#[test]
 fn for_people_watching_prints_a_block_each_time_where_there_is_no_terminal() {
     let device = Device::new();
     drop(device.open_writer());

@@ -7,8 +7,8 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use edge_outbox::Inspector;
 use edge_outbox::inspector::{Figures, Files, Forwarder};
+use edge_outbox::{Error, Inspector};
 
 use crate::args::{Database, Status};
 use crate::failure::Failure;
@@ -18,8 +18,8 @@ pub fn run(args: Status) -> Result<ExitCode, Failure> {
     if args.watch {
         return watch::run(args.database, if args.json { Form::Json } else { Form::People });
     }
-    let inspector = args.database.inspect()?;
-    let view = View::of(&args.database, &inspector, Some(Count::take(&args.database, &inspector)));
+    let count = Count::take(&args.database, look(&args.database)?);
+    let view = View::of(&args.database, Some(count));
     let mut out = io::stdout().lock();
     match args.json {
         true => view.print_json(&mut out)?,
@@ -29,6 +29,23 @@ pub fn run(args: Status) -> Result<ExitCode, Failure> {
     view.count.map_or(Ok(()), |count| count.figures.map(drop))?;
     view.files?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// To count by, or why an outbox cannot be looked into: its files and its forwarder can be told of all the same.
+///
+/// # Errors
+/// Where there is no outbox that anything could be told of.
+fn look(database: &Database) -> Result<Result<Inspector, Error>, Failure> {
+    match database.look() {
+        Err(
+            error @ (Error::Missing { .. }
+            | Error::LogAlone { .. }
+            | Error::NoOutbox { .. }
+            | Error::ForeignTable { .. }),
+        ) => Err(database.failure(&error)),
+        Err(error) if !database.path.is_file() => Err(database.failure(&error)),
+        looked => Ok(looked),
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -41,12 +58,20 @@ enum Form {
 struct Count {
     at: SystemTime,
     figures: Result<Figures, Failure>,
+    /// Rows passed over, which stand in a table of their own.
+    unreadable: Option<u64>,
 }
 
 impl Count {
-    fn take(database: &Database, inspector: &Inspector) -> Self {
-        let figures = inspector.figures().map_err(|error| database.failure(&error));
-        Count { at: SystemTime::now(), figures }
+    fn take(database: &Database, looked: Result<Inspector, Error>) -> Self {
+        let (figures, unreadable) = match looked {
+            Ok(inspector) => match inspector.figures() {
+                Ok(figures) => (Ok(figures.clone()), Some(figures.unreadable)),
+                Err(error) => (Err(error), inspector.unreadable().ok()),
+            },
+            Err(error) => (Err(error), None),
+        };
+        Count { at: SystemTime::now(), figures: figures.map_err(|error| database.failure(&error)), unreadable }
     }
 }
 
@@ -60,18 +85,23 @@ struct View {
 }
 
 impl View {
-    fn of(database: &Database, inspector: &Inspector, count: Option<Count>) -> Self {
+    fn of(database: &Database, count: Option<Count>) -> Self {
+        let path = &database.path;
         View {
-            database: inspector.path().display().to_string(),
+            database: path.canonicalize().as_ref().unwrap_or(path).display().to_string(),
             count,
-            files: inspector.files().map_err(|error| database.failure(&error)),
-            forwarder: inspector.forwarder(),
+            files: Files::of(path).map_err(|error| database.failure(&error)),
+            forwarder: Forwarder::of(path),
         }
     }
 
     fn figures(&self) -> Option<(SystemTime, &Figures)> {
         let count = self.count.as_ref()?;
         Some((count.at, count.figures.as_ref().ok()?))
+    }
+
+    fn unreadable(&self) -> Option<u64> {
+        self.count.as_ref()?.unreadable
     }
 
     /// Why figures or sizes are missing.
@@ -85,7 +115,8 @@ impl View {
 
     fn print_json(&self, out: &mut impl Write) -> Result<(), Failure> {
         let (files, trouble) = (self.files.as_ref().ok(), self.trouble());
-        json::print(out, &json::Status::new(&self.database, trouble, self.figures(), files, &self.forwarder))
+        let counted = json::Counted { figures: self.figures(), unreadable: self.unreadable() };
+        json::print(out, &json::Status::new(&self.database, trouble, counted, files, &self.forwarder))
     }
 
     fn lines(&self) -> Vec<String> {

@@ -22,6 +22,9 @@ pub fn lines(view: &View) -> Vec<String> {
         None if view.count.is_none() => table.row("messages", "being counted"),
         None => table.row("messages", "cannot be counted"),
     }
+    if let Some(unreadable @ 1..) = view.unreadable() {
+        table.row("unreadable", &explained(unreadable, "passed over, the file is damaged there"));
+    }
     if let Ok(files) = &view.files {
         table.row("files", &sizes(files));
     }
@@ -55,7 +58,7 @@ fn messages(table: &mut Table, figures: &Figures) {
         pending = format!("{pending}, the oldest from {} ago", duration(oldest));
     }
     table.row("pending", &pending);
-    table.row("  waiting", &explained(figures.waiting, "refused for now, and tried again"));
+    table.row("  waiting", &explained(figures.waiting, "to be tried again"));
     table.row(
         "  held",
         &explained(figures.held, "with a message of their key that was refused for now, or for their topic"),
@@ -65,9 +68,6 @@ fn messages(table: &mut Table, figures: &Figures) {
         table.row("  last", &last(failed));
     }
     table.row("sent", &explained(figures.sent, "not purged yet"));
-    if figures.unreadable > 0 {
-        table.row("unreadable", &explained(figures.unreadable, "passed over, the file is damaged there"));
-    }
 }
 
 fn explained(number: u64, what: &str) -> String {

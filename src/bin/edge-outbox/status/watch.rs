@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use super::{Count, Form, View};
 use crate::args::Database;
@@ -25,7 +25,7 @@ enum Event {
 }
 
 pub fn run(database: Database, form: Form) -> Result<ExitCode, Failure> {
-    let inspector = database.inspect()?;
+    drop(super::look(&database)?);
     let (tell, events) = mpsc::channel();
     let end = tell.clone();
     signals::listen(move |_| drop(end.send(Event::End)))?;
@@ -40,7 +40,7 @@ pub fn run(database: Database, form: Form) -> Result<ExitCode, Failure> {
             return Ok(ExitCode::SUCCESS);
         }
         next = Instant::now() + EVERY;
-        let mut view = View::of(&database, &inspector, count.take());
+        let mut view = View::of(&database, count.take());
         draw(&view, form, screen.as_mut())?;
         count = view.count.take();
     }
@@ -65,10 +65,7 @@ fn wait(events: &Receiver<Event>, until: Instant, count: &mut Option<Count>) -> 
 fn count(database: &Database, tell: &Sender<Event>) {
     loop {
         let begun = Instant::now();
-        let count = match database.inspect() {
-            Ok(inspector) => Count::take(database, &inspector),
-            Err(failure) => Count { at: SystemTime::now(), figures: Err(failure) },
-        };
+        let count = Count::take(database, database.look());
         if tell.send(Event::Counted(Box::new(count))).is_err() {
             return;
         }
