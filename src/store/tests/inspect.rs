@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{BUSY, Device};
-use crate::store::{Sharing, Wanted, look_into, summaries};
+use crate::store::{Bound, Sharing, Wanted, look_into, summaries};
 
 #[test]
 fn who_goes_from_page_to_page_comes_to_an_end_whatever_the_ids_say() {
@@ -18,7 +18,7 @@ fn who_goes_from_page_to_page_comes_to_an_end_whatever_the_ids_say() {
         for size in [1, 7, 1_000] {
             let (mut after, mut seen, mut pages) = (0, BTreeSet::new(), 0);
             loop {
-                let page = summaries(&conn, &Wanted::default(), after, size).unwrap();
+                let page = summaries(&conn, &Wanted::default(), Bound::After(after), size).unwrap();
                 let Some(last) = page.last() else { break };
                 assert!(last.id.row() > after, "{id} to {becomes}: {} behind {after}", last.id.row());
                 after = last.id.row();

@@ -66,7 +66,7 @@ fn watching_goes_on_over_a_database_that_is_away_for_a_while() {
     assert_eq!(next()["error"], Value::Null);
     let away = device.folder().join("away.db");
     fs::rename(device.database(), &away).unwrap();
-    eventually("it says so", || next()["error"].as_str().is_some_and(|error| error.contains("does not exist")));
+    eventually("it says so", || next()["error"].as_str().is_some_and(|error| error.contains("not there any more")));
     assert!(!device.database().exists());
     fs::rename(&away, device.database()).unwrap();
     eventually("it counts again", || next()["pending"] == 0);
