@@ -175,6 +175,7 @@ mod live;
 mod message;
 mod outbox;
 mod settings;
+mod shell;
 mod status;
 mod store;
 mod topic_filter;

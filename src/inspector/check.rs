@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::Finding;
+use crate::shell;
 use crate::store::{DAMAGED, Fault, Flaw, Status};
 
 /// Most findings of one kind that are told one by one: of rows, each of which wants something done, and of SQLite's.
@@ -143,7 +144,7 @@ fn what(fault: &Fault) -> String {
 }
 
 fn remedy(fault: &Fault, path: &Path) -> String {
-    let file = path.display();
+    let file = shell::word(path);
     let recover = || {
         format!(
             "stop all programs that use {file}, keep a copy of it with its -wal and -shm, and recover it as docs/reliability.md \

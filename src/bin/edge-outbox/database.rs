@@ -47,6 +47,11 @@ impl Database {
         format!("{}: {words}", self.shown())
     }
 
+    /// Its path, for a command that somebody is told to type.
+    pub fn word(&self) -> String {
+        output::word(&self.path)
+    }
+
     /// Its path, for people.
     pub fn shown(&self) -> String {
         output::path(&self.path)

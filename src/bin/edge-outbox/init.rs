@@ -42,7 +42,7 @@ pub fn run(args: Init) -> Result<ExitCode, Failure> {
         writeln!(out, "{file}: {name} is put back")?;
     }
     if !restored.is_empty() {
-        writeln!(out, "What was written meanwhile may break a rule: edge-outbox check {file}")?;
+        writeln!(out, "What was written meanwhile may break a rule: edge-outbox check {}", database.word())?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -17,6 +17,8 @@ mod next;
 mod output;
 mod purge;
 mod retry;
+#[path = "../../shell.rs"]
+mod shell;
 mod show;
 mod signals;
 mod status;

@@ -8,11 +8,10 @@ use edge_outbox::{Error, Limit};
 use rustix::fs::{Access, StatVfsMountFlags, access, statvfs};
 use rustix::process::geteuid;
 
-use crate::output::path;
+use crate::output::word;
 
 pub fn step(database: &Path, error: &Error) -> Option<String> {
-    let file = path(database);
-    let folder = path(folder(database));
+    let (file, folder) = (word(database), word(folder(database)));
     match error {
         _ if database.is_dir() => Some(format!("Name the file in it: ls -l {file}")),
         Error::Missing { .. } | Error::CannotOpen { .. } if !self::folder(database).is_dir() => Some(format!(
@@ -21,7 +20,7 @@ pub fn step(database: &Path, error: &Error) -> Option<String> {
         Error::Missing { .. } => Some(format!("If the path is right: edge-outbox init {file}")),
         Error::LogAlone { path } => Some(format!(
             "If nobody needs what was committed there, and to begin anew: rm {}; edge-outbox init {file}",
-            path.display()
+            word(path)
         )),
         Error::NoOutbox { .. } => Some(format!(
             "If it was moved here: its -wal, if it had one, belongs to it. If it is the right one: edge-outbox init {file}"
@@ -58,7 +57,7 @@ pub fn step(database: &Path, error: &Error) -> Option<String> {
 
 /// Whose it is, since that user may what this one may not.
 fn permission(database: &Path) -> String {
-    let (file, folder) = (path(database), path(folder(database)));
+    let (file, folder) = (word(database), word(folder(database)));
     let look = format!("Who may do what: ls -ld {folder} {file}*");
     match fs::metadata(database).map(|file| file.uid()) {
         Ok(owner) if owner != geteuid().as_raw() => {

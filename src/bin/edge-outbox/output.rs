@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use crate::shell;
+
 /// `1.46 KiB`; JSON has plain bytes.
 pub fn bytes(bytes: u64) -> String {
     indicatif::HumanBytes(bytes).to_string()
@@ -54,6 +56,11 @@ pub fn line(text: &str) -> String {
 /// A file's path, in one line.
 pub fn path(path: &Path) -> String {
     line(&path.display().to_string())
+}
+
+/// A file's path as a word of a command, in one line.
+pub fn word(path: &Path) -> String {
+    line(&shell::word(path))
 }
 
 /// [`line`], but with its tabs and its ends of lines.

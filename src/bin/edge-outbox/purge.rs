@@ -18,7 +18,7 @@ pub fn run(args: Purge) -> Result<ExitCode, Failure> {
     };
     let mut written = writeln!(out, "{done}");
     if purged > 0 && written.is_ok() {
-        let file = database.shown();
+        let file = database.word();
         written = writeln!(
             out,
             "Their room is for new messages. The file gets smaller, while nothing else uses it, by: sqlite3 {file} VACUUM"

@@ -34,6 +34,17 @@ fn flags_count_more_than_the_environment_and_that_more_than_the_file() {
 }
 
 #[test]
+fn a_rust_log_that_says_nothing_counts_for_nothing() {
+    let device = device([]);
+    let mut command = forward(&device, &["--drain", "--to", &nowhere()]);
+    let ran = ran({
+        command.env("RUST_LOG", "");
+        command
+    });
+    assert!(ran.err.contains("INFO"), "{}", ran.err);
+}
+
+#[test]
 fn a_file_has_broker_and_settings_in_it_and_flags_count_more() {
     let mosquitto = Mosquitto::start();
     let device = device(numbered("weather/roof", 100..101));

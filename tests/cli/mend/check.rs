@@ -1,6 +1,7 @@
 //! What `check` says of a database with which something is wrong.
 
 use std::fs;
+use std::process::Command;
 
 use edge_outbox::rusqlite::Connection;
 
@@ -116,6 +117,23 @@ fn a_table_of_which_nothing_can_be_read_is_found() {
     let said = found(&device);
     assert!(said.contains("no row can be read"), "{said}");
     assert!(said.contains("more faults that SQLite finds in the file"), "{said}");
+}
+
+#[test]
+fn a_remedy_is_a_command_for_a_shell_whatever_the_file_is_called() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("it's my file.db");
+    run(["init".as_ref(), path.as_os_str()]).ok();
+    Connection::open(&path).unwrap().execute_batch("DROP INDEX outbox_failed").unwrap();
+    let checked = run(["check".as_ref(), path.as_os_str()]);
+    let said = String::from_utf8(checked.out).unwrap();
+    let remedy = said.lines().find(|line| line.contains("    edge-outbox init ")).unwrap();
+    let remedy = remedy.replace("edge-outbox", env!("CARGO_BIN_EXE_edge-outbox"));
+    assert!(Command::new("sh").args(["-c", &remedy]).status().unwrap().success(), "{remedy}");
+    run(["check".as_ref(), path.as_os_str()]).ok();
+    let missing = folder.path().join("my other file.db");
+    let told = run(["status".as_ref(), missing.as_os_str()]).refused(1);
+    assert!(told.contains(&format!("edge-outbox init '{}'", missing.display())), "{told}");
 }
 
 #[test]

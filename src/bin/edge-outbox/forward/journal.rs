@@ -13,7 +13,8 @@ use crate::output;
 
 /// As `RUST_LOG` says, by default from `info` on.
 pub fn begin(screen: &Screen) -> Result<(), Failure> {
-    let filter = env::var("RUST_LOG").unwrap_or_else(|_| "edge_outbox=info".to_owned());
+    let filter =
+        env::var("RUST_LOG").ok().filter(|said| !said.is_empty()).unwrap_or_else(|| "edge_outbox=info".to_owned());
     let mut log = Builder::new();
     log.parse_filters(&filter);
     let to_journal = is_systemd_journal();
