@@ -31,8 +31,9 @@ pub fn run(args: Discard) -> Result<ExitCode, Failure> {
         gone = outbox.discard_all().map_err(failure)?;
         let left = outbox.stats().map_err(failure)?.failed;
         if left > 0 {
-            say(format_args!(
-                "{} stay: they came just now, or a table of the application's refers to them",
+            let (stay, they, them) = if left == 1 { ("stays", "it", "it") } else { ("stay", "they", "them") };
+            named.is_wrong(format!(
+                "{} {stay}: {they} came just now, or a table of the application's refers to {them}",
                 messages(left)
             ));
         }

@@ -45,7 +45,8 @@ fn why_not(outbox: &Outbox, id: RowId) -> Result<Option<String>, edge_outbox::Er
         _ => match found.state {
             MessageState::Failed => None,
             state @ (MessageState::Pending | MessageState::Sent) => {
-                Some(format!("row {row} is {}, not failed", words::state(state)))
+                let became = words::became(state, found.since, found.last_error.as_deref());
+                Some(format!("row {row} is {became}, not failed"))
             }
             _ => Some(format!("row {row} is damaged: it is not failed until a forwarder parks it")),
         },

@@ -222,7 +222,10 @@ impl<'a> From<&'a MessageSummary> for Summary<'a> {
             id: row.id.to_string(),
             row: row.id.row(),
             status: words::state(row.state),
-            status_at: output::stamp(row.since),
+            status_at: match words::is_discarded(row.state, row.since, row.last_error.as_deref()) {
+                true => None,
+                false => output::stamp(row.since),
+            },
             created_at: output::stamp(row.created_at),
             topic: &row.topic,
             key: row.key.as_deref(),

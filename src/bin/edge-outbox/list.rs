@@ -3,6 +3,7 @@
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 
+use edge_outbox::Error;
 use edge_outbox::inspector::{Filter, MessageSummary};
 
 use crate::args::List;
@@ -21,20 +22,29 @@ const MOST_KEY: usize = 20;
 pub fn run(args: List) -> Result<ExitCode, Failure> {
     let inspector = args.database.inspect()?;
     let filter = Filter { state: args.status, topic: args.topic, key: args.key };
-    let page = |bound, most| {
-        let found = match args.newest {
-            true => inspector.messages_before(&filter, bound, most),
-            false => inspector.messages(&filter, bound, most),
-        };
-        found.map_err(|error| args.database.failure(&error))
+    let page = |bound, most| match args.newest {
+        true => inspector.messages_before(&filter, bound, most),
+        false => inspector.messages(&filter, bound, most),
     };
     let mut out = BufWriter::new(io::stdout().lock());
     let mut table = Table::new(width());
     let mut bound = if args.newest { args.before.unwrap_or(i64::MAX) } else { args.after };
     let mut left = if args.limit == 0 { usize::MAX } else { args.limit };
+    let mut most = PAGE;
     while left > 0 {
-        let asked = left.min(PAGE);
-        let found = page(bound, asked)?;
+        let asked = left.min(most);
+        let found = match page(bound, asked) {
+            Ok(found) => found,
+            // Up to the row in front of it.
+            Err(Error::Damaged(_)) if asked > 1 => {
+                most = asked / 2;
+                continue;
+            }
+            Err(error @ Error::Damaged(_)) => {
+                return Err(args.database.failure(&error).and(behind(bound, args.newest)));
+            }
+            Err(error) => return Err(args.database.failure(&error)),
+        };
         if args.json {
             found.iter().try_for_each(|message| json::print(&mut out, &json::Summary::from(message)))?;
         } else {
@@ -45,11 +55,26 @@ pub fn run(args: List) -> Result<ExitCode, Failure> {
         bound = last.id.row();
         left -= asked;
     }
-    if !page(bound, 1)?.is_empty() {
+    if !page(bound, 1).map_err(|error| args.database.failure(&error))?.is_empty() {
         let option = if args.newest { "--before" } else { "--after" };
         say(format_args!("there are more: {option} {bound} goes on with them, --limit 0 lists all"));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// How to read on where rows cannot be read.
+fn behind(bound: i64, newest: bool) -> String {
+    let (came, other_end, option) = match newest {
+        true => ("back to", "from the other end: without --newest", "--newest --before N"),
+        false => ("up to", "from the other end: --newest", "--after N"),
+    };
+    let came = match bound {
+        0 | i64::MAX => "No row was listed".to_owned(),
+        row => format!("It came {came} row {row}"),
+    };
+    format!(
+        "{came}. To read {other_end}; or behind the damage: {option}, where `edge-outbox check` tells which rows N lies behind"
+    )
 }
 
 const HEAD: [&str; COLUMNS] = ["ROW", "STATUS", "AGE", "TOPIC", "KEY", "SIZE", "ATTEMPTS", "REASON"];
@@ -93,7 +118,7 @@ impl Table {
         };
         [
             message.id.row().to_string(),
-            words::state(message.state).to_owned(),
+            words::became(message.state, message.since, message.last_error.as_deref()).to_owned(),
             age(message.created_at).map_or_else(|| "-".to_owned(), brief),
             fit(line(&message.topic), 4, MOST_TOPIC),
             fit(message.key.as_deref().map_or_else(|| "-".to_owned(), line), 8, MOST_KEY),

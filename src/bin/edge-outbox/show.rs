@@ -75,7 +75,11 @@ fn print(out: &mut impl Write, stored: &StoredMessage, summary: &MessageSummary)
     let mut field = |label: &str, text: &str| writeln!(out, "{label:<18}{}", line(text));
     let none = || "-".to_owned();
     field("id", &summary.id.to_string())?;
-    field("status", &format!("{}, {}", words::state(summary.state), when(summary.since)))?;
+    let became = words::became(summary.state, summary.since, summary.last_error.as_deref());
+    match summary.since {
+        SystemTime::UNIX_EPOCH => field("status", became)?, // of no time that anybody knows
+        since => field("status", &format!("{became}, {}", when(since)))?,
+    }
     field("enqueued", &when(summary.created_at))?;
     field("topic", &summary.topic)?;
     field("key", &summary.key.clone().unwrap_or_else(none))?;

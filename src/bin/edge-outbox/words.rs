@@ -1,9 +1,13 @@
 //! The words for what there is a word for, the same in JSON and for people.
 
+use std::time::SystemTime;
+
 use edge_outbox::{LinkState, MessageState, Role, Storage};
 
 /// For what a later version of the library may have added.
 pub const UNKNOWN: &str = "unknown";
+
+const DISCARDED: &str = "discarded";
 
 /// As `list --status` takes it.
 pub fn state(state: MessageState) -> &'static str {
@@ -14,6 +18,19 @@ pub fn state(state: MessageState) -> &'static str {
         MessageState::Damaged => "damaged",
         _ => UNKNOWN,
     }
+}
+
+/// As [`state`], for people; but what was discarded as the newest row, and stays until there is a newer one, was not sent.
+pub fn became(state: MessageState, since: SystemTime, last_error: Option<&str>) -> &'static str {
+    match is_discarded(state, since, last_error) {
+        true => DISCARDED,
+        false => self::state(state),
+    }
+}
+
+/// By what `discard` leaves of the newest row.
+pub fn is_discarded(state: MessageState, since: SystemTime, last_error: Option<&str>) -> bool {
+    state == MessageState::Sent && since == SystemTime::UNIX_EPOCH && last_error == Some(DISCARDED)
 }
 
 pub fn role(role: Role) -> &'static str {

@@ -115,6 +115,16 @@ fn a_damaged_page_of_the_table_is_told_and_what_is_behind_it_is_pending() {
         noise(&mut bytes[(first - 1) * PAGE..][..PAGE]);
     });
     told_by_all(&device, "what there is of rows 1 to ");
+    let mut list = command(["list", "--newest", "--json", "--limit", "0"]);
+    let told = Ran::from(list.arg(device.database()).output().unwrap());
+    let last: Value =
+        serde_json::from_slice(told.out.trim_ascii_end().rsplit(|b| *b == b'\n').next().unwrap()).unwrap();
+    let (row, sql) = (last["row"].as_i64().unwrap(), device.sql());
+    let readable = "SELECT count(*) FROM (SELECT id, payload FROM outbox WHERE id >= ?1)";
+    assert_eq!(value::<i64>(&sql, readable, [row]), 506 - row, "all that can be read is listed");
+    assert!(sql.query_row("SELECT payload FROM outbox WHERE id = ?1", [row - 1], |_| Ok(())).is_err());
+    drop(sql);
+    assert!(told.refused(1).contains(&format!("It came back to row {row}. To read from the other end: without")));
     // With no broker there is no end to it.
     let mut drain = drain(&device);
     drain.command.args(["--timeout", "1"]);
