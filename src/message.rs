@@ -235,11 +235,10 @@ impl Message {
         }
         if let Some(expiry) = self.expiry {
             if expiry < Duration::from_secs(1) || expiry > MAX_EXPIRY {
+                let found = if expiry.is_zero() { "0s".to_owned() } else { format!("{expiry:?}") };
                 return invalid(
                     "expiry",
-                    format!(
-                        "is {expiry:?}; 1s to {MAX_EXPIRY:?} are allowed, or none for a message that never expires"
-                    ),
+                    format!("is {found}; 1s to {MAX_EXPIRY:?} are allowed, or none for a message that never expires"),
                 );
             }
         }

@@ -185,6 +185,8 @@ fn wrong_options_are_told_before_anything_is_created_or_read() {
         (&["--topic", "t", "--qos", "3"], "0 (at most once)"),
         (&["--topic", "t", "--expiry", "10ms"], "the expiry is 10ms"),
         (&["--topic", "t", "--expiry", "10"], "a number with a unit is expected"),
+        (&["--topic", "t", "--expiry", "0s"], "expiry is 0s"),
+        (&["--topic", "t", "--file", "/"], "--file /: "),
         (&["--topic", "t", "--response-topic", "a/#"], "the response topic holds '#'"),
         (&["--topic", "t", "--lines", "--batch", "0"], "1 to 10000"),
         (&["--topic", "t", "--lines", "--batch", "10001"], "1 to 10000"),

@@ -185,6 +185,10 @@ fn a_folder_that_is_not_there_is_told_and_not_made() {
     let folder = tempfile::tempdir().unwrap();
     let device = Device::at(&folder.path().join("mistyped"));
     all_refused(&device, &ALL, &["There is no folder", "mkdir -p"]);
+    for mut case in commands(&device.database(), &[Creates]) {
+        let said = case.run().refused(1);
+        assert!(said.contains("cannot be created") && !said.contains("SQLite"), "{said}");
+    }
     assert_eq!(names(folder.path()), [""; 0]);
 }
 

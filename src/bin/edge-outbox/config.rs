@@ -53,7 +53,13 @@ fn said(text: &str, mut error: toml::de::Error) -> String {
 fn without_value(message: &str) -> String {
     let found = ["invalid type: ", "invalid value: ", "unknown variant "];
     if !found.iter().any(|found| message.starts_with(found)) {
-        return message.to_owned();
+        // The parser's own, which knows no value; what it takes for a number or a date was meant as text, as a rule.
+        let kind = message.strip_suffix(", expected nothing").or(message.strip_suffix(", expected literal string"));
+        return match kind {
+            Some("string values must be quoted") => "text stands in quotes".to_owned(),
+            Some(wrong) => format!("{wrong}; text stands in quotes"),
+            None => message.to_owned(),
+        };
     }
     let (_, expected) = message.rsplit_once(", expected ").unwrap_or(("", "something else"));
     format!("{expected} is expected")
@@ -107,6 +113,9 @@ mod tests {
             ("window = 5", &["line 1", "window", "to", "mqtt", "settings"]),
             ("to = 'mqtt://b'\n[mqtt]\nhost = 'b'", &["`to`", "[mqtt]", "keep one"]),
             ("[settings\n", &["line 1"]),
+            ("[mqtt]\npassword = 12ab", &["line 2", "text stands in quotes"]),
+            ("[mqtt]\npassword = 12.5.ab", &["line 2", "text stands in quotes"]),
+            ("[mqtt]\npassword = secret", &["line 2", "text stands in quotes"]),
         ] {
             let words = told(text);
             assert!(parts.iter().all(|part| words.contains(part)), "{text:?}: {words}");

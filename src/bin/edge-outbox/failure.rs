@@ -51,6 +51,7 @@ impl Failure {
         let file = output::path(database);
         let mut words = match error {
             _ if database.is_dir() => format!("{file} is a folder, not a database"),
+            Error::CannotOpen { .. } if !next::folder(database).is_dir() => format!("{file} cannot be created"),
             Error::Full(full) => self::full(full),
             _ => output::line(&chain(error)),
         };

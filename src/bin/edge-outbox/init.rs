@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use edge_outbox::{Error, Outbox};
 
 use crate::args::{Database, Init};
-use crate::failure::Failure;
+use crate::failure::{Failure, say};
+use crate::next;
 
 /// What stood there before.
 enum Before {
@@ -25,6 +26,9 @@ pub fn run(args: Init) -> Result<ExitCode, Failure> {
     let restored = outbox.restore_schema().map_err(failure)?;
     let version = database.inspect()?.version().map_err(failure)?;
 
+    if let (Before::Nothing, Some(owner)) = (&before, next::owner(&database.path)) {
+        say(owner);
+    }
     let mut out = io::stdout().lock();
     let file = database.shown();
     match before {

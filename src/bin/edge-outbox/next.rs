@@ -67,12 +67,23 @@ fn permission(database: &Path) -> String {
     }
 }
 
+/// What to do where root has just created it in the folder of another user, whose programs could not write it.
+pub fn owner(database: &Path) -> Option<String> {
+    let made = fs::metadata(database).ok()?.uid();
+    let whose = fs::metadata(folder(database)).ok()?;
+    let (user, group) = (whose.uid(), whose.gid());
+    (made == 0 && geteuid().is_root() && user != 0).then(|| {
+        let (file, folder) = (word(database), word(folder(database)));
+        format!("{file} is root's, and its folder {folder} is user {user}'s. If that is who writes it: chown {user}:{group} {file}*")
+    })
+}
+
 fn is_mounted_read_only(database: &Path) -> bool {
     statvfs(folder(database)).is_ok_and(|found| found.f_flag.contains(StatVfsMountFlags::RDONLY))
 }
 
 /// The folder that it stands in.
-fn folder(database: &Path) -> &Path {
+pub fn folder(database: &Path) -> &Path {
     match database.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),

@@ -35,10 +35,10 @@ impl Screen {
         Ok(Some(screen))
     }
 
-    /// Written over what stands there, so that nothing flickers.
-    pub fn draw(&mut self, lines: &[String]) -> io::Result<()> {
+    /// The lines that there are for so many rows, written over what stands there, so that nothing flickers.
+    pub fn draw(&mut self, lines: impl FnOnce(usize) -> Vec<String>) -> io::Result<()> {
         let (columns, rows) = size().unwrap_or((80, 24));
-        let shown: Vec<_> = lines.iter().take(rows).map(|line| format!("{}\x1b[K", cut(line, columns))).collect();
+        let shown: Vec<_> = lines(rows).iter().take(rows).map(|line| format!("{}\x1b[K", cut(line, columns))).collect();
         print(&format!("\x1b[H{}\x1b[J", shown.join("\r\n")))
     }
 }

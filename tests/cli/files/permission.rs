@@ -1,7 +1,7 @@
 //! A user who may not do everything with the database.
 
 use std::fs::{self, File, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -129,4 +129,23 @@ fn who_may_not_even_read_is_told_whose_it_is() {
     stranger.protect(0o000, 0o755);
     stranger.refused(&CHANGING, "cannot be opened");
     stranger.refused(&[Looks], "cannot be looked at: you may not read");
+}
+
+#[test]
+fn what_root_creates_in_the_folder_of_another_user_is_told_with_the_command_that_gives_it_to_him() {
+    for nth in 0..2 {
+        let folder = tempfile::tempdir().unwrap();
+        if fs::metadata("/proc/self").unwrap().uid() != 0 || chown(folder.path(), Some(NOBODY), Some(NOBODY)).is_err() {
+            println!("SKIPPED: only root can create a file in the folder of another user");
+            return;
+        }
+        let device = Device::at(folder.path());
+        let ran = commands(&device.database(), &[Creates])[nth].run();
+        let file = device.database();
+        let told = format!("chown {NOBODY}:{NOBODY} {}*", file.display());
+        assert!(ran.code == Some(0) && ran.err.contains(&told), "{ran:?}");
+        assert_eq!(fs::metadata(&file).unwrap().uid(), 0, "nothing is done about it");
+        let again = commands(&file, &[Creates])[nth].run();
+        assert!(again.code == Some(0) && again.err.is_empty(), "{again:?}");
+    }
 }

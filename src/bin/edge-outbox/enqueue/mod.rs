@@ -14,7 +14,8 @@ use edge_outbox::{Message, Outbox, Payload, Settings};
 
 use crate::args::Enqueue;
 use crate::enqueue::source::Source;
-use crate::failure::Failure;
+use crate::failure::{Failure, say};
+use crate::next;
 
 pub fn run(args: Enqueue) -> Result<ExitCode, Failure> {
     let settings = args.settings.settings(&args.database)?;
@@ -59,7 +60,12 @@ fn message(args: &Enqueue) -> Message {
 fn open(args: &Enqueue, settings: Settings) -> Result<Outbox, Failure> {
     let builder = Outbox::builder(&args.database.path).settings(settings);
     let builder = if args.create { builder } else { builder.existing() };
-    builder.open().map_err(|error| args.database.failure(&error))
+    let is_new = !args.database.path.exists();
+    let outbox = builder.open().map_err(|error| args.database.failure(&error))?;
+    if let (true, Some(owner)) = (is_new, next::owner(&args.database.path)) {
+        say(owner);
+    }
+    Ok(outbox)
 }
 
 /// Text where it is text: so it stands in the table.

@@ -18,7 +18,7 @@ impl Source {
     pub fn of(argument: Option<&OsStr>, file: Option<&Path>) -> Result<Self, Failure> {
         match (argument, file) {
             (Some(argument), _) if argument != "-" => Ok(Source::Argument(argument.to_owned())),
-            (_, Some(path)) if path.as_os_str() != "-" => match File::open(path) {
+            (_, Some(path)) if path.as_os_str() != "-" => match opened(path) {
                 Ok(file) => Ok(Source::File(path.to_owned(), file)),
                 Err(error) => Err(Failure::usage(format_args!("--file {}: {error}", output::path(path)))),
             },
@@ -41,6 +41,15 @@ impl Source {
             return Err(Failure::no(format_args!("{name} {}", too_long(max_payload))));
         }
         Ok(payload)
+    }
+}
+
+/// A folder can be opened, but not read.
+fn opened(path: &Path) -> io::Result<File> {
+    let file = File::open(path)?;
+    match file.metadata()?.is_dir() {
+        true => Err(io::ErrorKind::IsADirectory.into()),
+        false => Ok(file),
     }
 }
 

@@ -122,4 +122,8 @@ impl View {
     fn lines(&self) -> Vec<String> {
         people::lines(self)
     }
+
+    fn lines_within(&self, rows: usize) -> Vec<String> {
+        people::lines_within(self, rows)
+    }
 }

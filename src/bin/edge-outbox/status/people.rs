@@ -15,6 +15,20 @@ const NAMED: usize = 10;
 const UNKNOWN: &str = "in a state that this tool does not know";
 
 pub fn lines(view: &View) -> Vec<String> {
+    [database(view), forwarder(view)].concat()
+}
+
+/// As many as there is room for: where that is little, who forwards and what its link does stands first.
+pub fn lines_within(view: &View, rows: usize) -> Vec<String> {
+    let (database, forwarder) = (database(view), forwarder(view));
+    if database.len() + forwarder.len() <= rows {
+        return [database, forwarder].concat();
+    }
+    let (first, others) = forwarder.split_at(forwarder.len().min(2));
+    [first, &database, others].concat().into_iter().take(rows).collect()
+}
+
+fn database(view: &View) -> Vec<String> {
     let mut table = Table::default();
     table.row("database", &view.database);
     match view.figures() {
@@ -31,6 +45,11 @@ pub fn lines(view: &View) -> Vec<String> {
     if let Some(trouble) = view.trouble() {
         trouble.lines().enumerate().for_each(|(nth, words)| table.row(if nth == 0 { "trouble" } else { "" }, words));
     }
+    table.0
+}
+
+fn forwarder(view: &View) -> Vec<String> {
+    let mut table = Table::default();
     match &view.forwarder {
         Forwarder::Active(live) => active(&mut table, live),
         Forwarder::Silent(why) => table.row("forwarder", &format!("not known: {why}")),

@@ -76,7 +76,7 @@ fn count(database: &Database, tell: &Sender<Event>) {
 
 fn draw(view: &View, form: Form, screen: Option<&mut Screen>) -> Result<(), Failure> {
     if let Some(screen) = screen {
-        return Ok(screen.draw(&view.lines())?);
+        return Ok(screen.draw(|rows| view.lines_within(rows))?);
     }
     let mut out = io::stdout().lock();
     match form {
