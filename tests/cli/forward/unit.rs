@@ -48,6 +48,45 @@ fn the_unit_gives_the_program_little_to_do_harm_with() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
+/// The commands at its beginning, which are for root.
+fn steps(text: &str) -> String {
+    let steps = text.lines().map_while(|line| line.strip_prefix('#')).map(str::trim);
+    steps
+        .skip_while(|line| !line.starts_with("useradd"))
+        .take_while(|line| !line.is_empty())
+        .map(|line| format!("{line}\n"))
+        .collect()
+}
+
+/// They are run with an `install` and so on that only tell of themselves: nobody wants that user on this machine.
+#[test]
+fn the_steps_in_the_unit_make_all_that_it_needs_before_it_is_started() {
+    let (folder, unit) = unit();
+    let text = fs::read_to_string(unit).unwrap();
+    let steps = steps(&text);
+    let said = "for name in useradd install runuser systemctl journalctl; do eval \"$name() { echo $name \\\"\\$@\\\"; }\"; done\n";
+    let output =
+        Command::new("sh").args(["-euc", &format!("{said}{steps}")]).current_dir(folder.path()).output().unwrap();
+    let (done, wrong) =
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr).into_owned());
+    assert!(output.status.success() && wrong.is_empty(), "{wrong}");
+    let mut rest = done.as_str();
+    for step in [
+        "useradd --system",                         // User=
+        "-o station -g station /var/lib/station\n", // ReadWritePaths=
+        "target/release/edge-outbox /usr/local/bin/\n",
+        "runuser -u station -- /usr/local/bin/edge-outbox init /var/lib/station/station.db\n",
+        "install -d -m 0755 /etc/edge-outbox\n",
+        "-m 0640 -o root -g station station.toml /etc/edge-outbox/\n",
+        "-m 0600 -o root -g root station.user station.password /etc/edge-outbox/\n",
+        "docs/edge-outbox@.service /etc/systemd/system/\n",
+        "systemctl enable --now edge-outbox@station\n",
+    ] {
+        let at = rest.find(step).unwrap_or_else(|| panic!("{step:?} is not there, or too late: {done}"));
+        rest = &rest[at + step.len()..];
+    }
+}
+
 /// What it starts is understood: all but the database is there.
 #[test]
 fn the_unit_says_what_the_program_takes() {
