@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use edge_outbox::inspector::Filter;
+use edge_outbox::inspector::{Files, Filter, Forwarder};
 use edge_outbox::rusqlite::Connection;
 use edge_outbox::{Error, Inspector, Message, Outbox};
 
@@ -445,6 +445,25 @@ fn a_transaction_that_was_cut_short_in_rollback_mode_is_told_and_not_taken_back(
     assert!(error.to_string().contains("-journal") && error.to_string().contains("open it once"), "{error}");
     drop(cut.open_writer());
     assert_eq!(look(&cut.database()).unwrap(), 200);
+}
+
+#[test]
+fn files_and_forwarder_are_told_of_a_database_that_cannot_be_opened() {
+    let device = device(3);
+    let other = device.sql();
+    other.execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN IMMEDIATE; COMMIT").unwrap();
+    assert!(matches!(Inspector::open(device.database(), SHORT), Err(Error::Busy(_))));
+    assert!(Files::of(device.database()).unwrap().database > 0);
+    assert_eq!(Forwarder::of(device.database()), Forwarder::None);
+    drop(other);
+    close_for_good(&device);
+    fs::write(device.database(), [0xAA; 8192]).unwrap();
+    assert!(Inspector::open(device.database(), SHORT).is_err());
+    assert_eq!(Files::of(device.database()).unwrap().database, 8192);
+    assert_eq!(Forwarder::of(device.database()), Forwarder::None);
+    fs::remove_file(device.database()).unwrap();
+    assert!(matches!(Files::of(device.database()), Err(Error::Missing { .. })));
+    assert!(matches!(Forwarder::of(device.database()), Forwarder::Silent(why) if why.contains("does not exist")));
 }
 
 /// Whether any process has one of SQLite's locks on the database's own file.
