@@ -71,7 +71,8 @@ pub fn link(status: &Status) -> String {
         (_, LinkState::Connecting) => "connecting to the broker".to_owned(),
         (_, LinkState::Up) => "connected to the broker".to_owned(),
         (_, LinkState::Offline { why, .. }) => format!("no session with the broker: {}", output::line(why)),
-        (_, LinkState::Refused { why }) => format!("the broker refuses: {}", output::line(why)),
+        (_, LinkState::Refused { why, .. }) => format!("the broker refuses: {}", output::line(why)),
+        (_, LinkState::TopicsClosed { .. }) => "the broker has closed every topic that was tried".to_owned(),
         (_, LinkState::Paused) => "paused".to_owned(),
         (_, _) => "the link's state is not known".to_owned(),
     }

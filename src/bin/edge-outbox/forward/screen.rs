@@ -90,6 +90,7 @@ fn short(status: &Status) -> &'static str {
         (_, LinkState::Up) => "connected",
         (_, LinkState::Offline { .. }) => "offline",
         (_, LinkState::Refused { .. }) => "refused",
+        (_, LinkState::TopicsClosed { .. }) => "all closed",
         (_, _) => "paused",
     }
 }
