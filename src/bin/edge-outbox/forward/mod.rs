@@ -82,7 +82,7 @@ fn watch(
             return Err(Failure::no(format_args!("{}: {why}", database.path.display())));
         }
         let mut figures = Figures::new(outbox, status);
-        screen.show(&mut figures);
+        screen.show(&mut figures, database);
         match drain.as_ref().map(|drain| drain.look(outbox, &mut figures)) {
             None | Some(Drained::NotYet) => {}
             Some(Drained::Done) => {
@@ -95,7 +95,7 @@ fn watch(
             }
             Some(Drained::Refused) => {
                 screen.end();
-                let left = left(outbox, figures.status());
+                let left = left(outbox, figures.status(), database);
                 shut_down(outbox, database)?;
                 return Err(Failure::no(format_args!("{}: not drained: {left}", database.path.display())));
             }
@@ -108,7 +108,7 @@ fn end(outbox: &Outbox, database: &Database, draining: Option<(&str, &Status)>) 
     shut_down(outbox, database)?;
     match draining {
         Some((signal, status)) if outbox.stats().map_or(true, |stats| stats.pending > 0) => {
-            let left = left(outbox, status);
+            let left = left(outbox, status, database);
             Err(Failure::no(format_args!("{}: {signal} before it was drained: {left}", database.path.display())))
         }
         _ => Ok(ExitCode::SUCCESS),
