@@ -34,8 +34,9 @@ pub enum Error {
     /// [`Outbox::transaction`](crate::Outbox::transaction) or
     /// [`TransactionBehavior::Immediate`](rusqlite::TransactionBehavior::Immediate).
     Snapshot(rusqlite::Error),
-    /// Another connection held the write lock for longer than
-    /// [`Settings::busy_timeout`](crate::Settings::busy_timeout). Nothing was written; try again.
+    /// Another connection had the database locked for longer than
+    /// [`Settings::busy_timeout`](crate::Settings::busy_timeout), or, while it was
+    /// [looked at](crate::Inspector::open), changed it again and again. Nothing was changed here; try again.
     Busy(rusqlite::Error),
     /// The outbox has as much as it may have, and does not take this message: see [`Full`]. Nothing was written, and
     /// the transaction can go on without it. Messages that are sent make room.
@@ -117,6 +118,13 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// The file does not exist, or is empty, but a write-ahead log stands beside it: the database was moved or deleted
+    /// without it. SQLite would delete the log, and with it what was committed last. Put the database back, or bring the log
+    /// to where it is, under its new name, while nobody has it open; delete the log only if nobody needs what it holds.
+    LogAlone {
+        /// The log.
+        path: PathBuf,
+    },
     /// The database has no outbox, and was to be opened as it is. It is untouched.
     NoOutbox {
         /// The file.
@@ -196,7 +204,7 @@ impl fmt::Display for Error {
                 "this transaction read before it wrote, and another commit came between: begin it as IMMEDIATE",
             ),
             Error::Busy(_) => {
-                f.write_str("another connection kept the database locked; nothing was written, try again")
+                f.write_str("another connection kept the database locked: nothing was changed, try again")
             }
             Error::Full(full) => write!(f, "the outbox is full: {full}"),
             Error::DiskFull(_) => f.write_str("no space left on the disk for the database, nothing was written: free some"),
@@ -249,6 +257,12 @@ impl fmt::Display for Error {
                 path.display()
             ),
             Error::Missing { path } => write!(f, "{} does not exist", path.display()),
+            Error::LogAlone { path } => write!(
+                f,
+                "{} holds what was committed to a database that is not there any more: put it back, or move this file to \
+                 where it is, under its new name with -wal behind it, while nobody has it open",
+                path.display()
+            ),
             Error::NoOutbox { path } => write!(f, "{} is a database without an outbox", path.display()),
             Error::CannotOpen { path, .. } => write!(f, "{} cannot be opened", path.display()),
             Error::NotReadable { path, why } => write!(f, "{} cannot be looked at: {why}", path.display()),

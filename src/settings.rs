@@ -49,7 +49,7 @@ pub struct Settings {
     /// Bytes of a file beside the database, `-outbox-reserve`, that hold a place on the disk, 1 MiB to 1 GiB, or 0
     /// for none. It is given up where the disk is full to the last byte, since to write down that a message was
     /// sent takes space too, and made again afterwards; in between new messages are answered [`Error::Full`]. What the
-    /// write-ahead log holds before it is moved into the database should fit: a thousand pages, and what is committed
+    /// write-ahead log holds before it is moved into the database should fit: nine hundred pages, and what is committed
     /// within a second. The same in every process that opens the database. Defaults to 4,194,304 (4 MiB).
     pub reserve: u64,
     /// What may overtake what. Defaults to [`Ordering::PerKey`].

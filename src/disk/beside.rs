@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustix::fs::{Access, StatVfsMountFlags, access, statvfs};
 use rustix::process::geteuid;
 
-use super::beside;
+use super::{beside, no_log_alone};
 use crate::Error;
 
 /// The coarsest stamps of change that a file system has (FAT), and something on top: of a file whose stamp is younger a
@@ -45,8 +45,9 @@ pub(crate) struct Stamp {
 
 impl Beside {
     /// # Errors
-    /// [`Error::Missing`]; [`Error::NotReadable`] for what is no file, or may not be looked at.
+    /// [`Error::Missing`]; [`Error::LogAlone`]; [`Error::NotReadable`] for what is no file, or may not be looked at.
     pub fn of(database: &Path) -> Result<Self, Error> {
+        no_log_alone(database)?;
         let found = fs::metadata(database).map_err(|error| not_found(database, &error))?;
         if !found.is_file() {
             let what = if found.is_dir() { "a folder" } else { "not a regular file" };
@@ -100,6 +101,9 @@ impl Beside {
     /// [`Error::NotReadable`] says what is missing, and what to do.
     pub fn can_be_shared(&self, database: &Path) -> Result<(), Error> {
         let why = match self.log {
+            _ if access(database, Access::READ_OK).is_err() => {
+                return Err(not_readable(database, why_not_readable(database)));
+            }
             _ if self.may_create => return Ok(()),
             Some(_) if self.shared_memory => return Ok(()),
             None if self.journal => return Ok(()), // not in WAL mode
@@ -140,8 +144,9 @@ pub(crate) fn why_not_readable(database: &Path) -> String {
 /// The name by which SQLite knows it: absolute, links resolved.
 ///
 /// # Errors
-/// [`Error::Missing`], [`Error::NotReadable`].
+/// [`Error::Missing`], [`Error::LogAlone`], [`Error::NotReadable`].
 pub(crate) fn resolve(database: &Path) -> Result<PathBuf, Error> {
+    no_log_alone(database)?;
     database.canonicalize().map_err(|error| not_found(database, &error))
 }
 

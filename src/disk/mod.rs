@@ -268,6 +268,21 @@ impl Disk {
     }
 }
 
+/// Whether a database may be created, or opened, in this place: not where only its log is left, which SQLite would delete.
+///
+/// # Errors
+/// [`Error::LogAlone`].
+pub(crate) fn no_log_alone(database: &Path) -> Result<(), Error> {
+    let is_there = |path: &Path| fs::metadata(path).is_ok_and(|found| found.len() > 0);
+    // A link leads to where both are.
+    let log = beside(&database.canonicalize().unwrap_or_else(|_| database.to_owned()), "-wal");
+    // Looked at once more after the log: another process may have made both in between.
+    if !is_there(database) && is_there(&log) && !is_there(database) {
+        return Err(Error::LogAlone { path: log });
+    }
+    Ok(())
+}
+
 /// How large the files of a database are that need not be open, and how much space there is.
 ///
 /// # Errors

@@ -30,9 +30,11 @@ impl Audience {
         })
     }
 
-    /// Who may read and write.
+    /// Who may read and write: whoever may write the database. Who may open the lock can take it, and keep everybody from
+    /// forwarding.
     pub fn mode(self) -> u32 {
-        self.mode
+        let may_write = self.mode & 0o222;
+        may_write | may_write << 1
     }
 
     /// Who may ask at a socket: whoever may read the database. Asking takes the right to write to the socket.
@@ -44,7 +46,7 @@ impl Audience {
     /// What the umask took is given back first: after that the file may be another's. File systems without owners and
     /// modes have one for all files, and only root gives files away: where it does not go the file stays as it is.
     fn given(self, file: &File) {
-        let _ = file.set_permissions(Permissions::from_mode(self.mode));
+        let _ = file.set_permissions(Permissions::from_mode(self.mode()));
         let _ = fchown(file, Some(self.user), Some(self.group));
     }
 
@@ -96,8 +98,9 @@ mod tests {
         let (database, own) = (folder.path().join("a.db"), folder.path().join("a.db-outbox-lock"));
         fs::write(&database, "")?;
         let mode = |path: &Path| fs::metadata(path).map(|found| found.mode() & 0o777);
-        for wanted in [0o660, 0o606, 0o600, 0o666] {
-            fs::set_permissions(&database, Permissions::from_mode(wanted))?;
+        let wanted = [(0o660, 0o660), (0o606, 0o606), (0o600, 0o600), (0o666, 0o666), (0o644, 0o600), (0o664, 0o660)];
+        for (of_database, wanted) in wanted {
+            fs::set_permissions(&database, Permissions::from_mode(of_database))?;
             open_own(&database, &own)?;
             assert_eq!(mode(&own)?, wanted, "{wanted:o}");
             fs::remove_file(&own)?;

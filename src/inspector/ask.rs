@@ -20,7 +20,7 @@ use crate::error::chain;
 use crate::forwarder::ForwarderLock;
 use crate::live::{Place, decode};
 
-/// For the whole of an answer.
+/// For an answer, however often it is asked for.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Bytes that no forwarder's line has.
 const LONGEST: usize = 1024 * 1024;
@@ -36,10 +36,11 @@ enum Silence {
 }
 
 pub(super) fn forwarder(database: &Path) -> Forwarder {
+    let until = Instant::now() + PATIENCE;
     let mut tries = 0;
     loop {
         tries += 1;
-        let silence = match ask(database) {
+        let silence = match ask(database, until) {
             Ok(live) => return Forwarder::Active(live),
             Err(silence) => silence,
         };
@@ -54,8 +55,7 @@ pub(super) fn forwarder(database: &Path) -> Forwarder {
     }
 }
 
-fn ask(database: &Path) -> Result<Live, Silence> {
-    let until = Instant::now() + PATIENCE;
+fn ask(database: &Path, until: Instant) -> Result<Live, Silence> {
     let place = Place::of(database).map_err(|error| Silence::Other(format!("{}: {error}", database.display())))?;
     let path = place.path().display();
     let trouble = |error: io::Error| match error.kind() {

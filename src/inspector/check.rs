@@ -59,9 +59,12 @@ impl<'a> Findings<'a> {
 
 fn kind(fault: &Fault) -> Kind {
     match fault {
-        Fault::Older { .. } | Fault::Schema(_) | Fault::State { .. } | Fault::Position | Fault::Ahead { .. } => {
-            Kind::Outbox
-        }
+        Fault::Older { .. }
+        | Fault::Schema(_)
+        | Fault::State { .. }
+        | Fault::Position
+        | Fault::Ahead { .. }
+        | Fault::Aside { .. } => Kind::Outbox,
         Fault::Integrity { .. } => Kind::File,
         Fault::Unreadable { .. } | Fault::End { .. } | Fault::Broken { .. } | Fault::Misplaced { .. } => {
             Kind::Unreadable
@@ -109,6 +112,9 @@ fn what(fault: &Fault) -> String {
         Fault::Ahead { position, newest } => {
             format!("the position in outbox_state is {position}, ahead of the newest row, {newest}")
         }
+        Fault::Aside { rows, bytes } => format!(
+            "outbox_state counts the rows that wait or are held, and is wrong: there are {rows}, of {bytes} bytes"
+        ),
         Fault::Unreadable { first, last } if first == last => format!("row {first} cannot be read, if it is there"),
         Fault::Unreadable { first, last } => {
             format!("what there is of rows {first} to {last} cannot be read")
@@ -150,7 +156,7 @@ fn remedy(fault: &Fault, path: &Path) -> String {
         )
     };
     match fault {
-        Fault::Older { .. } => format!("edge-outbox init {file}"),
+        Fault::Older { .. } | Fault::Aside { .. } => format!("edge-outbox init {file}"),
         Fault::Schema(misfit) => match (misfit.flaw, misfit.kind.word()) {
             (Flaw::Foreign, word) => format!("drop that, or rename it, then: edge-outbox init {file}; it makes the {word} anew"),
             (_, "table") => format!(

@@ -21,7 +21,7 @@ use reader::Reader;
 
 use crate::outbox::wall_clock;
 use crate::status::{MessageState, StoredMessage};
-use crate::store::{self, Wanted};
+use crate::store::{self, Bound, Wanted};
 use crate::topic_filter::TopicFilter;
 use crate::{Error, disk};
 
@@ -37,6 +37,11 @@ const LARGEST_PAYLOAD: usize = 268_435_455;
 /// a `-wal` or was written in the last few seconds, SQLite makes what is missing and leaves it there (an empty `-wal`
 /// and a `-shm` of 32 kB). That is done only for the database's owner, and for root, who gives them to the owner:
 /// what another user made the owner could not write.
+///
+/// While one stands that reads with locks (others have the database open, or had when it was opened), `-wal` and `-shm`
+/// stay when the others close it: keep none for longer than it is used. And none should look through a read-only mount
+/// in the very process that writes the database through another one: SQLite has one `-shm` for both, and by the first of
+/// the two the writer may find it read-only.
 ///
 /// ```
 /// use std::time::Duration;
@@ -81,10 +86,9 @@ impl Inspector {
     /// is a day.
     ///
     /// # Errors
-    /// [`Error::Missing`], [`Error::NoOutbox`], [`Error::NotReadable`], [`Error::NotADatabase`], [`Error::NewerSchema`],
-    /// [`Error::ForeignTable`], [`Error::Busy`], [`Error::Damaged`], [`Error::Disk`], [`Error::Sqlite`]; those of [`open`](Self::open) where the file
-    /// has become another one. The database is
-    /// then as it was.
+    /// [`Error::Missing`], [`Error::LogAlone`], [`Error::NoOutbox`], [`Error::NotReadable`], [`Error::NotADatabase`],
+    /// [`Error::NewerSchema`], [`Error::ForeignTable`], [`Error::Busy`], [`Error::Damaged`], [`Error::Disk`],
+    /// [`Error::Sqlite`]. The database is then as it was.
     pub fn open(path: impl AsRef<Path>, busy_timeout: Duration) -> Result<Self, Error> {
         let path = disk::resolve(path.as_ref())?;
         let reader = RefCell::new(Reader::open(&path, busy_timeout)?);
@@ -109,8 +113,8 @@ impl Inspector {
     /// wait meanwhile, but the write-ahead log cannot begin anew.
     ///
     /// # Errors
-    /// [`Error::Busy`], [`Error::Damaged`], [`Error::Disk`], [`Error::Sqlite`]; those of [`open`](Self::open) where the file
-    /// has become another one.
+    /// [`Error::Busy`], [`Error::Damaged`], [`Error::Disk`], [`Error::Sqlite`]; those of [`open`](Self::open) where the
+    /// file has become another one.
     pub fn figures(&self) -> Result<Figures, Error> {
         let found = self.read(store::figures)?;
         let ago = |stamp| SystemTime::now().duration_since(wall_clock(stamp)).unwrap_or(Duration::ZERO);
@@ -156,12 +160,25 @@ impl Inspector {
     /// # Errors
     /// [`Error::Invalid`] for a topic filter that breaks MQTT's rules; those of [`figures`](Self::figures).
     pub fn messages(&self, filter: &Filter, after: i64, limit: usize) -> Result<Vec<MessageSummary>, Error> {
+        self.summaries(filter, Bound::After(after), limit)
+    }
+
+    /// The same from the other end: at most `limit` messages with row ids less than `before`, the newest first. Begin
+    /// with `i64::MAX`, and go on with the last one's.
+    ///
+    /// # Errors
+    /// As [`messages`](Self::messages).
+    pub fn messages_before(&self, filter: &Filter, before: i64, limit: usize) -> Result<Vec<MessageSummary>, Error> {
+        self.summaries(filter, Bound::Before(before), limit)
+    }
+
+    fn summaries(&self, filter: &Filter, bound: Bound, limit: usize) -> Result<Vec<MessageSummary>, Error> {
         let wanted = Wanted {
             status: filter.state.map(word),
             topics: filter.topic.as_deref().map(TopicFilter::parse).transpose()?,
             key: filter.key.clone(),
         };
-        let found = self.read(|connection| store::summaries(connection, &wanted, after, limit))?;
+        let found = self.read(|connection| store::summaries(connection, &wanted, bound, limit))?;
         Ok(found.into_iter().map(MessageSummary::from).collect())
     }
 
@@ -169,8 +186,8 @@ impl Inspector {
     /// is no such row, or not any more.
     ///
     /// # Errors
-    /// [`Error::Busy`], [`Error::Damaged`], [`Error::Disk`], [`Error::Sqlite`]; those of [`open`](Self::open) where the file
-    /// has become another one.
+    /// [`Error::Busy`], [`Error::Damaged`], [`Error::Disk`], [`Error::Sqlite`]; those of [`open`](Self::open) where the
+    /// file has become another one.
     pub fn message(&self, id: i64) -> Result<Option<StoredMessage>, Error> {
         Ok(self.read(|connection| store::get(connection, id, LARGEST_PAYLOAD))?.map(StoredMessage::from))
     }

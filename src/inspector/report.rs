@@ -47,7 +47,8 @@ pub struct Files {
     pub free: u64,
 }
 
-/// Which messages [`Inspector::messages`](super::Inspector::messages) tells of. The default lets all through.
+/// Which messages [`Inspector::messages`](super::Inspector::messages) tells of. The default lets all through. Later
+/// versions may add to it: end one with `..Filter::default()`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Those of this state.

@@ -103,10 +103,11 @@ impl Builder {
     ///
     /// # Errors
     /// [`Error::Settings`] with all that is wrong with them; [`Error::CannotOpen`], [`Error::NotADatabase`],
-    /// [`Error::ReadOnly`], [`Error::NotWal`], [`Error::NewerSchema`], [`Error::ForeignTable`], [`Error::Busy`] and, after
-    /// [`existing`](Self::existing), [`Error::Missing`] and [`Error::NoOutbox`]: the file is then as it was. [`Error::DiskFull`], [`Error::Disk`], [`Error::Damaged`] and [`Error::Sqlite`], a hook's
-    /// own errors among them; [`Error::Invalid`] for a path that is not UTF-8; [`Error::Io`] where the system has no
-    /// thread for the forwarder, or does not let the reserve be made.
+    /// [`Error::ReadOnly`], [`Error::NotWal`], [`Error::NewerSchema`], [`Error::ForeignTable`], [`Error::LogAlone`],
+    /// [`Error::Busy`] and, after [`existing`](Self::existing), [`Error::Missing`] and [`Error::NoOutbox`]: the file is then
+    /// as it was. [`Error::DiskFull`], [`Error::Disk`], [`Error::Damaged`] and [`Error::Sqlite`], a hook's own errors among
+    /// them; [`Error::Invalid`] for a path that is not UTF-8; [`Error::Io`] where the system has no thread for the forwarder,
+    /// or does not let the reserve be made.
     pub fn open(self) -> Result<Outbox, Error> {
         self.settings.check()?;
         let on_connect = self.on_connect.unwrap_or_else(|| Arc::new(|_| Ok(())));
@@ -121,7 +122,10 @@ impl Builder {
         let disk = Arc::new(Disk::of(&path, &self.settings)?);
         let pool = match self.pool {
             Some(pool) => pool,
-            None => pool(&path, &self.settings, on_connect.clone(), disk.clone()),
+            None => {
+                let longest_log = longest_log(&self.settings, self.broker.is_some());
+                pool(&path, &self.settings, longest_log, on_connect.clone(), disk.clone())
+            }
         };
         if !disk.make_reserve(1)? {
             log::warn!("no space for a reserve beside {}: no new messages are taken", path.display());
@@ -156,20 +160,38 @@ impl Builder {
 
 /// On a plain connection: a pool flattens errors, and takes its whole timeout to say them.
 fn connect(path: &Path, creation: Creation, settings: &Settings, on_connect: &OnConnect) -> Result<Connection, Error> {
+    disk::no_log_alone(path)?;
     let mut connection = store::connect(path, creation)?;
     on_connect(&mut connection)?;
     store::prepare(&mut connection, path, creation, settings.busy_timeout)?;
     Ok(connection)
 }
 
+/// Bytes of the log from which the pool's connections checkpoint: a forwarder of this process does so sooner, off everybody's
+/// commits. Where there is perhaps none on the whole device, a log must not become longer than the reserve, in which it has
+/// to be moved once the disk is full.
+fn longest_log(settings: &Settings, forwards: bool) -> u64 {
+    match settings.reserve {
+        _ if forwards => 16 << 20,
+        0 => 4 << 20,
+        reserve => reserve,
+    }
+}
+
 /// Its connections are opened when they are needed, and by name: not in the place of a file that was moved away, where
 /// SQLite would begin an empty database, and delete the log of the other one.
-fn pool(path: &Path, settings: &Settings, on_connect: OnConnect, disk: Arc<Disk>) -> Pool<SqliteConnectionManager> {
+fn pool(
+    path: &Path,
+    settings: &Settings,
+    longest_log: u64,
+    on_connect: OnConnect,
+    disk: Arc<Disk>,
+) -> Pool<SqliteConnectionManager> {
     let busy_timeout = settings.busy_timeout;
     let manager = SqliteConnectionManager::file(path).with_flags(store::OPEN_EXISTING).with_init(move |connection| {
         disk.files_stand().map_err(store::not_opened)?;
         on_connect(connection)?;
-        store::configure(connection, store::Role::Application { busy_timeout })
+        store::configure(connection, store::Role::Application { busy_timeout, longest_log })
     });
     let helper = ScheduledThreadPool::builder().num_threads(1).thread_name_pattern("edge-outbox-pool").build();
     Pool::builder()

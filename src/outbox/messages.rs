@@ -152,14 +152,21 @@ impl Outbox {
     }
 
     /// Puts back those of the outbox's triggers and indexes that are missing, or that somebody altered, in one
-    /// transaction: the names of those. Tables and rows stay as they are, and so does what is the application's own.
+    /// transaction: the names of those. What the triggers count is counted anew, where it is wrong. Tables and messages
+    /// stay as they are, and so does what is the application's own.
     ///
-    /// [`Inspector::check`](crate::Inspector::check) tells what is missing, and what became of the rows meanwhile.
+    /// Where everything is in place nobody waits for it. To make an index takes as long as to read the table, and other
+    /// writers wait meanwhile. [`Inspector::check`](crate::Inspector::check) tells what is missing, and what became of the
+    /// rows meanwhile.
     ///
     /// # Errors
     /// [`Error::ForeignTable`] where something of another kind, or of another table, has the name of ours: rename it.
-    /// Otherwise as [`transaction`](Self::transaction).
+    /// [`Error::NewerSchema`] where a newer program has upgraded the outbox since it was opened. Otherwise as
+    /// [`transaction`](Self::transaction).
     pub fn restore_schema(&self) -> Result<Vec<String>, Error> {
+        if store::is_in_place(&*self.connection()?)? {
+            return Ok(Vec::new());
+        }
         self.transaction(store::restore)
     }
 }

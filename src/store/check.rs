@@ -9,6 +9,7 @@ use rusqlite::{Connection, OptionalExtension, named_params};
 
 use super::Content;
 use super::admin::{self, Status};
+use super::aside::{Aside, miscounted};
 use super::damage::{first_readable, is_damaged, newest_readable, of_a_row};
 use super::decode::{self, AFTER_CONTENT, AFTER_ROW, content_columns, row_columns};
 use super::read::limit;
@@ -45,6 +46,11 @@ pub(crate) enum Fault {
     Ahead {
         position: i64,
         newest: i64,
+    },
+    /// The counters of rows that are set aside are not what the indexes hold: so many rows, of so many bytes.
+    Aside {
+        rows: i64,
+        bytes: i64,
     },
     /// What stands between these ids cannot be read.
     Unreadable {
@@ -123,6 +129,9 @@ pub(crate) fn check(
     }
     let application = integrity(conn, tell)?;
     let position = state(conn, tell)?;
+    if let Some(Aside { rows, bytes }) = miscounted(conn)? {
+        tell(Fault::Aside { rows, bytes });
+    }
     let newest = newest_readable(conn)?;
     let looked = Looked { application, ..Looked::default() };
     let mut rows = Rows { conn, position, newest, max_payload, last: 0, looked, tell: &mut *tell };

@@ -12,7 +12,8 @@ use crate::Error;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Role {
     /// One of the pool: commits are synced unless the application says otherwise, and it waits this long for the write lock.
-    Application { busy_timeout: Duration },
+    /// From `longest_log` bytes on it moves the log into the database itself.
+    Application { busy_timeout: Duration, longest_log: u64 },
     /// The forwarder's: what a power cut takes from it is only sent twice, so its commits need no sync of their own,
     /// and it waits shortly and looks after its session in between.
     Forwarder,
@@ -22,7 +23,9 @@ const FORWARDER_BUSY_TIMEOUT: Duration = Duration::from_millis(50);
 /// More than the forwarder has, so that each is prepared once.
 const STATEMENTS: usize = 32;
 /// Frames (pages) in the write-ahead log from which a checkpoint is worth its syncs.
-const CHECKPOINT_FRAMES: i64 = 1_000;
+const CHECKPOINT_FRAMES: i64 = 900;
+/// And by whom commits wait for it.
+const FEWEST_FRAMES: i32 = 100;
 
 /// Sets up a connection of ours. What is the application's business, foreign keys above all, stays as it is.
 pub(crate) fn configure(conn: &Connection, role: Role) -> rusqlite::Result<()> {
@@ -31,10 +34,12 @@ pub(crate) fn configure(conn: &Connection, role: Role) -> rusqlite::Result<()> {
     // A log that grew while a reader stood in the way is cut when it begins anew.
     conn.execute_batch("PRAGMA main.cache_size = -256; PRAGMA main.journal_size_limit = 4194304;")?;
     match role {
-        Role::Application { busy_timeout } => {
+        Role::Application { busy_timeout, longest_log } => {
             conn.busy_timeout(busy_timeout)?;
             // The forwarder checkpoints; this is for when there is none, or it is behind.
-            conn.execute_batch("PRAGMA wal_autocheckpoint = 4000;")?;
+            let page: u32 = conn.pragma_query_value(Some("main"), "page_size", |row| row.get(0))?;
+            let pages = i32::try_from(longest_log / u64::from(page.max(512))).unwrap_or(i32::MAX);
+            conn.pragma_update(None, "wal_autocheckpoint", pages.max(FEWEST_FRAMES))?;
         }
         Role::Forwarder => {
             conn.busy_timeout(FORWARDER_BUSY_TIMEOUT)?;

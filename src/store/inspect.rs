@@ -1,5 +1,7 @@
 //! Looking at the whole table, from a connection that cannot write.
 
+use std::cmp::Reverse;
+
 use rusqlite::{Connection, OptionalExtension};
 
 use super::admin::{FailedRow, Status};
@@ -73,14 +75,47 @@ macro_rules! summaries {
             ", nonce, CASE WHEN octet_length(status) <= 16 THEN status END, status_at, created_at, qos, retain,
                substr(last_error, 1, 1024), substr(held_by, 1, 65541)
              FROM main.outbox ",
-            $from,
-            " ORDER BY id"
+            $from
         )
     };
 }
 
-const SUMMARIES: &str = summaries!("NOT INDEXED WHERE id > ?1");
-const FAILED: &str = summaries!("INDEXED BY outbox_failed WHERE status = 'FAILED' AND id > ?1");
+const SUMMARIES: &str = summaries!("NOT INDEXED WHERE id > ?1 ORDER BY id");
+const FAILED: &str = summaries!("INDEXED BY outbox_failed WHERE status = 'FAILED' AND id > ?1 ORDER BY id");
+const SUMMARIES_BACK: &str = summaries!("NOT INDEXED WHERE id < ?1 ORDER BY id DESC");
+const FAILED_BACK: &str = summaries!("INDEXED BY outbox_failed WHERE status = 'FAILED' AND id < ?1 ORDER BY id DESC");
+
+/// From where on rows are told of, and in which order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bound {
+    /// Those of greater ids, oldest first.
+    After(i64),
+    /// Those of smaller ids, newest first.
+    Before(i64),
+}
+
+impl Bound {
+    fn id(self) -> i64 {
+        match self {
+            Bound::After(id) | Bound::Before(id) => id,
+        }
+    }
+
+    fn holds(self, row: i64) -> bool {
+        match self {
+            Bound::After(id) => row > id,
+            Bound::Before(id) => row < id,
+        }
+    }
+
+    /// Behind that row too.
+    fn and(self, row: i64) -> Self {
+        match self {
+            Bound::After(id) => Bound::After(row.max(id)),
+            Bound::Before(id) => Bound::Before(row.min(id)),
+        }
+    }
+}
 
 /// Rows looked at in one read transaction: while it lasts, the log does not begin anew.
 const BITE: usize = 10_000;
@@ -116,30 +151,47 @@ fn one(conn: &Connection, id: i64) -> Result<Option<Summary>, Error> {
     Ok(statement.query_row([id.saturating_sub(1)], |row| Ok(summary(row))).optional()?)
 }
 
-/// Rows behind `after`, by id. Not of one moment, if many are looked at.
-pub(crate) fn summaries(
-    conn: &Connection,
-    wanted: &Wanted,
-    mut after: i64,
-    most: usize,
-) -> Result<Vec<Summary>, Error> {
+/// Rows by id. Not of one moment, if many are looked at.
+///
+/// Ids that a card changed stand out of order. They are told of, but the last of the rows is always the furthest one:
+/// whoever goes on behind it comes to an end.
+pub(crate) fn summaries(conn: &Connection, wanted: &Wanted, bound: Bound, most: usize) -> Result<Vec<Summary>, Error> {
+    let mut found = gather(conn, wanted, bound, most)?;
+    match bound {
+        Bound::After(_) => found.sort_by_key(|row| row.id.row()),
+        Bound::Before(_) => found.sort_by_key(|row| Reverse(row.id.row())),
+    }
+    Ok(found)
+}
+
+fn gather(conn: &Connection, wanted: &Wanted, bound: Bound, most: usize) -> Result<Vec<Summary>, Error> {
+    let (failed, all) = match bound {
+        Bound::After(_) => (FAILED, SUMMARIES),
+        Bound::Before(_) => (FAILED_BACK, SUMMARIES_BACK),
+    };
     let mut statement = match wanted.status {
         // Where somebody dropped the index, they are found all the same.
-        Some(Some(Status::Failed)) => conn.prepare_cached(FAILED).or_else(|_| conn.prepare_cached(SUMMARIES))?,
-        _ => conn.prepare_cached(SUMMARIES)?,
+        Some(Some(Status::Failed)) => conn.prepare_cached(failed).or_else(|_| conn.prepare_cached(all))?,
+        _ => conn.prepare_cached(all)?,
     };
     let mut found = Vec::new();
+    let mut from = bound;
     loop {
-        let mut rows = statement.query([after])?;
+        let begun = from;
+        let mut rows = statement.query([from.id()])?;
         for _ in 0..BITE {
             if found.len() == most {
                 return Ok(found);
             }
             let Some(row) = rows.next()? else { return Ok(found) };
-            after = decode::integer(row, 0);
-            if wanted.lets_through(row) {
+            let id = decode::integer(row, 0);
+            from = from.and(id);
+            if bound.holds(id) && wanted.lets_through(row) {
                 found.push(summary(row));
             }
+        }
+        if from == begun {
+            return Ok(found);
         }
     }
 }

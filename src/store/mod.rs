@@ -5,6 +5,7 @@
 //! reading never fails because of what a row says, it says what is wrong with the row instead.
 
 mod admin;
+mod aside;
 mod budget;
 mod check;
 mod checksum;
@@ -46,10 +47,10 @@ pub(crate) use decode::DAMAGED;
 #[cfg(all(any(test, fuzzing), feature = "tls"))]
 pub(crate) use decode::headers_to_json;
 pub(crate) use enqueue::enqueue;
-pub(crate) use inspect::{Summary, Wanted, figures, summaries};
+pub(crate) use inspect::{Bound, Summary, Wanted, figures, summaries};
 pub(crate) use look::{Sharing, explain_looking, is_wal, look_into, version};
 pub(crate) use purge::{Purge, Uptime, delete_sent, sent_before};
-pub(crate) use restore::{Flaw, restore};
+pub(crate) use restore::{Flaw, is_in_place, restore};
 pub(crate) use row::{Batch, Content, Fate, Lane, Query, Row, Settlement};
 #[cfg(test)]
 pub(crate) use schema::open;

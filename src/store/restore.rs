@@ -1,9 +1,11 @@
 //! Whether our tables, indexes and triggers stand as `schema.sql` makes them, and putting back those that hold no data.
 
+use std::path::Path;
+
 use rusqlite::{Connection, Transaction};
 
-use super::decode;
-use super::schema::MIGRATIONS;
+use super::schema::{self, MIGRATIONS};
+use super::{aside, decode};
 use crate::Error;
 
 /// What of the outbox is not as it should be in `sqlite_schema`.
@@ -68,12 +70,21 @@ pub(crate) fn misfits(conn: &Connection, version: usize) -> Result<Vec<Misfit>, 
     Ok(expected(version)?.into_iter().filter_map(misfit).collect())
 }
 
-/// Makes indexes and triggers that are missing or altered as they should be: the names of those.
+/// Whether [`restore`] has nothing to do.
 ///
 /// # Errors
-/// [`Error::ForeignTable`] where something else has such a name.
+/// [`Error::NewerSchema`], [`Error::ForeignTable`].
+pub(crate) fn is_in_place(conn: &Connection) -> Result<bool, Error> {
+    Ok(misfits(conn, version(conn)?)?.is_empty() && aside::miscounted(conn)?.is_none())
+}
+
+/// Makes indexes and triggers that are missing or altered as they should be: the names of those. Counts anew what the
+/// triggers count.
+///
+/// # Errors
+/// [`Error::ForeignTable`] where something else has such a name; [`Error::NewerSchema`].
 pub(crate) fn restore(tx: &Transaction<'_>) -> Result<Vec<String>, Error> {
-    let version = MIGRATIONS.len();
+    let version = version(tx)?;
     let (mut restored, parts) = (Vec::new(), expected(version)?);
     for Misfit { kind, name, flaw } in misfits(tx, version)? {
         // Names and statements are those of schema.sql. `main`, since a temporary table may be named like ours.
@@ -92,7 +103,13 @@ pub(crate) fn restore(tx: &Transaction<'_>) -> Result<Vec<String>, Error> {
             restored.push(name);
         }
     }
+    aside::recount(tx)?;
     Ok(restored)
+}
+
+/// Asked again: another program may have upgraded the outbox since it was opened here.
+fn version(conn: &Connection) -> Result<usize, Error> {
+    schema::version(conn, Path::new(conn.path().unwrap_or_default()))
 }
 
 fn expected(version: usize) -> Result<Vec<Part>, Error> {

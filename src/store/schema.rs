@@ -7,7 +7,7 @@ use std::{cmp, fs, io, thread};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, ffi};
 
-use crate::Error;
+use crate::{Error, disk};
 
 /// The steps to each version: the n-th (from 0) makes version n + 1 out of version n.
 pub(super) const MIGRATIONS: [&str; 1] = [include_str!("../../schema.sql")];
@@ -105,10 +105,11 @@ fn attempt(conn: &mut Connection, path: &Path, creation: Creation) -> Result<(),
         return Err(Error::ReadOnly { path: path.to_owned(), source });
     }
     // Looked at before anything is written, since the file may be another program's.
-    let standing = look(conn).map_err(explain)?.version()?;
-    if standing == 0 && creation == Creation::Refused {
-        return Err(Error::NoOutbox { path: path.to_owned() });
-    }
+    let standing = match look(conn).map_err(explain)?.version() {
+        Ok(0) if creation == Creation::Refused => Err(Error::NoOutbox { path: path.to_owned() }),
+        standing => standing,
+    };
+    let standing = standing.inspect_err(|_| leave_no_files(conn))?;
     let mode: String = conn.pragma_query_value(Some("main"), "journal_mode", |row| row.get(0)).map_err(explain)?;
     if mode != "wal" {
         let mode: String = conn.query_row("PRAGMA main.journal_mode = WAL", [], |row| row.get(0)).map_err(explain)?;
@@ -120,6 +121,15 @@ fn attempt(conn: &mut Connection, path: &Path, creation: Creation) -> Result<(),
         migrate(conn, path)?;
     }
     Ok(())
+}
+
+/// To look into a database in WAL mode SQLite made what stood beside it no more. It takes that away as it closes, if it
+/// may look after the log, which is safe where there is none: nothing is moved then.
+fn leave_no_files(conn: &Connection) {
+    let log = conn.path().map(|path| disk::beside(Path::new(path), "-wal"));
+    if log.and_then(|log| fs::metadata(log).ok()).is_some_and(|found| found.len() == 0) {
+        let _ = conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false);
+    }
 }
 
 fn migrate(conn: &mut Connection, path: &Path) -> Result<(), Error> {

@@ -162,7 +162,7 @@ fn messages_that_are_parked_meanwhile_are_told_and_the_drain_is_done() {
     let (device, mosquitto) = (device(numbered("weather/roof", 98..102)), Mosquitto::start());
     let ran = ran(forward_to(&device, &mosquitto.url(), &["--drain", "--max-payload=2"]));
     assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert!(ran.err.contains("warning: 2 messages parked as FAILED meanwhile"), "{}", ran.err);
+    assert!(ran.err.contains("warning: 2 messages parked as failed meanwhile"), "{}", ran.err);
     assert_eq!(pending(&device), 0);
 }
 

@@ -81,6 +81,37 @@ fn a_list_is_in_order_and_says_when_there_are_more() {
 }
 
 #[test]
+fn the_newest_come_first_where_they_are_asked_for() {
+    let device = Device::new();
+    enqueue(&device.open_writer(), numbered("weather", 0..1201));
+    device.sql().execute("UPDATE outbox SET status = 'FAILED' WHERE id % 400 = 0", []).unwrap();
+    let newest = |args: &[&str]| look(&device, &[&["list", "--json", "--newest"], args].concat());
+    let numbers = |listed: Ran| rows(&objects(&listed.ok()));
+
+    let first = newest(&["--limit", "3"]);
+    assert!(first.err.contains("--before 1199 "), "{}", first.err);
+    assert_eq!(numbers(first), [1201, 1200, 1199]);
+    assert_eq!(numbers(newest(&["--limit", "2", "--before", "1199"])), [1198, 1197]);
+    let last = newest(&["--limit", "2", "--before", "3"]);
+    assert_eq!(last.err, "", "there are no more");
+    assert_eq!(numbers(last), [2, 1]);
+    assert_eq!(numbers(newest(&["--limit", "0"])), (1..=1201).rev().collect::<Vec<_>>());
+    assert_eq!(numbers(newest(&["--status", "failed"])), [1200, 800, 400]);
+
+    look(&device, &["list", "--newest", "--after", "3"]).refused(2);
+    look(&device, &["list", "--before", "3"]).refused(2);
+}
+
+#[test]
+fn a_list_goes_on_behind_a_whole_id_too() {
+    let device = Device::new();
+    enqueue(&device.open_writer(), numbered("weather", 0..5));
+    let listed = look(&device, &["list", "--json", "--after", "3-0123456789abcdef"]).ok();
+    assert_eq!(rows(&objects(&listed)), [4, 5]);
+    assert_eq!(rows(&objects(&look(&device, &["list", "--json", "--after", "0"]).ok())).len(), 5);
+}
+
+#[test]
 fn a_list_is_of_what_was_asked_for() {
     let device = Device::new();
     let outbox = device.open_writer();
@@ -112,6 +143,7 @@ fn wrong_arguments_are_wrong_usage_in_words() {
     for (args, words) in [
         (&["list", "--status", "gone"][..], "pending, sent, failed or damaged"),
         (&["list", "--topic", "a/#/b"], "must be the last level"),
+        (&["list", "--after=-1"], "a row's number"),
         (&["show", "0"], "42-0123456789abcdef"),
         (&["show", "one"], "42-0123456789abcdef"),
         (&["show", "1", "--raw", "--json"], "cannot be used with"),

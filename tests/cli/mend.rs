@@ -90,8 +90,8 @@ fn messages_are_retried_one_by_one_and_all_that_is_wrong_is_told() {
     assert_eq!(String::from_utf8_lossy(&run.out), "made 2 failed messages pending again\n");
     let said = run.refused(1);
     for words in [
-        "row 1 is SENT, not failed",
-        "row 4 is PENDING, not failed",
+        "row 1 is sent, not failed",
+        "device.db: row 4 is pending, not failed",
         "row 99 is not there",
         "5-00000000000000aa is not there: row 5 is another message",
     ] {
@@ -112,7 +112,7 @@ fn messages_are_discarded_one_by_one_and_all_that_is_wrong_is_told() {
     let run = tool("discard", &device, &["--yes", "1", "2", &third, "2-00000000000000aa", "7"]);
     assert_eq!(String::from_utf8_lossy(&run.out), "deleted 2 failed messages\n");
     let said = run.refused(1);
-    for words in ["row 1 is SENT, not failed", "2-00000000000000aa is not there", "row 7 is not there"] {
+    for words in ["row 1 is sent, not failed", "2-00000000000000aa is not there", "row 7 is not there"] {
         assert!(said.contains(words), "{words}: {said}");
     }
     assert_eq!(statuses(&device), "1S 4P 5F");

@@ -19,6 +19,13 @@ pub fn command<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Command {
     command
 }
 
+/// The same program, where SIGHUP is ignored from the beginning.
+pub fn as_nohup_starts(program: &Command) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "trap '' HUP; exec \"$@\"", "sh"]).arg(program.get_program()).args(program.get_args());
+    shell
+}
+
 /// What it said, and how it ended.
 #[derive(Debug)]
 pub struct Ran {

@@ -223,3 +223,17 @@ fn failed_messages_do_not_count_until_they_are_retried() {
     outbox.discard(2).unwrap();
     assert_eq!((is_full(&outbox).found, outbox.stats().unwrap().pending_bytes), (3, 6));
 }
+
+/// It has to be moved in the space of the reserve once the disk is full, and where nobody forwards nobody else moves it.
+#[test]
+fn where_nobody_forwards_the_log_grows_no_longer_than_the_reserve() {
+    let device = Device::new();
+    let settings = Settings { reserve: 1 << 20, ..quick() };
+    let outbox = Outbox::builder(device.database()).settings(settings).open().unwrap();
+    let message = Message::new("large", vec![b'x'; 100_000]);
+    for _ in 0..60 {
+        enqueue(&outbox, [message.clone()]);
+        let log = std::fs::metadata(device.folder().join("device.db-wal")).unwrap().len();
+        assert!(log <= (1 << 20) + 200_000, "{log} bytes");
+    }
+}

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use edge_outbox::{Error, Message, Outbox, Role, Storage};
+use edge_outbox::{Error, Inspector, Message, Outbox, Role, Storage};
 
 use crate::device::{
     Device, SOON, broker, enqueue, eventually, next, numbered, quick, said, status_of, take, value, wait_for_stats,
@@ -221,4 +221,37 @@ fn what_the_application_writes_is_not_taken_either_once_the_log_is_deleted() {
     let connection = device.sql();
     assert_eq!(value::<i64>(&connection, "SELECT count(*) FROM reading", []), 1);
     assert_eq!(value::<i64>(&connection, "SELECT count(*) FROM outbox", []), 5);
+}
+
+/// What is in a log that was left behind is SQLite's to delete as soon as somebody creates a database there.
+#[test]
+fn a_log_that_lost_its_database_is_not_thrown_away_by_whoever_opens_one_in_its_place() {
+    let device = Device::new();
+    let outbox = device.open_writer();
+    enqueue(&outbox, numbered("kept", 0..3));
+    drop(outbox);
+    let (elsewhere, log) = (device.folder().join("moved.db"), beside(&device, "-wal"));
+    let bytes = fs::read(&log).unwrap();
+    fs::rename(device.database(), &elsewhere).unwrap();
+
+    for empty in [false, true] {
+        if empty {
+            fs::write(device.database(), "").unwrap();
+        }
+        let refused = [
+            Outbox::builder(device.database()).open().map(drop),
+            Outbox::builder(device.database()).existing().open().map(drop),
+            Inspector::open(device.database(), SOON).map(drop),
+        ];
+        for refused in refused {
+            assert!(matches!(&refused, Err(Error::LogAlone { path }) if *path == log), "{refused:?}");
+        }
+        assert_eq!(fs::read(&log).unwrap(), bytes);
+    }
+
+    // As the error says: to where the database is, under its new name.
+    fs::remove_file(device.database()).unwrap();
+    fs::rename(&log, device.folder().join("moved.db-wal")).unwrap();
+    assert_eq!(Inspector::open(&elsewhere, SOON).unwrap().figures().unwrap().pending, 3);
+    assert!(Outbox::builder(device.database()).open().is_ok(), "the place is free");
 }

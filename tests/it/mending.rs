@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use edge_outbox::broker::InProcess;
 use edge_outbox::broker::in_process::Unsubscribed;
-use edge_outbox::{Error, Inspector, Settings};
+use edge_outbox::{Error, Inspector, Outbox, Settings};
 
 use crate::device::{Device, SOON, enqueue, numbered, quick, value, wait_for_stats};
 
@@ -78,6 +78,18 @@ fn what_was_dropped_is_put_back_while_a_forwarder_runs_and_holds_again() {
     assert_eq!(value::<i64>(&device.sql(), "SELECT id FROM outbox", []), 10);
     enqueue(&outbox, numbered("t", 0..10));
     outbox.flush(SOON).unwrap();
+}
+
+#[test]
+fn where_everything_is_in_place_nobody_is_waited_for() {
+    let device = Device::new();
+    let settings = Settings { busy_timeout: Duration::from_millis(50), ..quick() };
+    let outbox = Outbox::builder(device.database()).settings(settings).open().unwrap();
+    let other = device.sql();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    assert_eq!(outbox.restore_schema().unwrap(), Vec::<String>::new());
+    other.execute_batch("COMMIT; DROP TRIGGER outbox_edited; BEGIN IMMEDIATE").unwrap();
+    assert!(matches!(outbox.restore_schema(), Err(Error::Busy(_))));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::output::{count, counted, line};
 pub fn run(args: Check) -> Result<ExitCode, Failure> {
     let Check { database } = args;
     let inspector = database.inspect()?;
-    let checked = inspector.check().map_err(|error| Failure::of(&database.path, &error))?;
+    let checked = inspector.check().map_err(|error| database.failure(&error))?;
     let code = if checked.findings.is_empty() { OK } else { NO };
     told(print(&checked), code, conclusion(&checked))
 }

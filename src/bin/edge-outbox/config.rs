@@ -8,6 +8,7 @@ use edge_outbox::broker::MqttSettings;
 use serde::Deserialize;
 
 use crate::failure::Failure;
+use crate::output;
 
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -21,7 +22,7 @@ pub struct Config {
 
 impl Config {
     pub fn read(path: &Path) -> Result<Self, Failure> {
-        let shown = path.display();
+        let shown = output::path(path);
         let text = fs::read(path).map_err(|error| Failure::usage(format_args!("{shown} cannot be read: {error}")))?;
         let text = String::from_utf8(text)
             .map_err(|_| Failure::usage(format_args!("{shown} is not UTF-8 text; TOML is expected")))?;

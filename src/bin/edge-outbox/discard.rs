@@ -17,9 +17,9 @@ pub fn run(args: Discard) -> Result<ExitCode, Failure> {
             "what is discarded is gone for good, and there is no terminal to ask at: say --yes",
         ));
     }
-    let failure = |error| Failure::of(&database.path, &error);
+    let failure = |error| database.failure(&error);
     let outbox = database.mend()?;
-    let mut named = Named::of(&outbox, &database.path, &ids)?;
+    let mut named = Named::of(&outbox, &database, &ids)?;
     let asked_for = if all_failed { outbox.stats().map_err(failure)?.failed } else { named.rows.len() as u64 };
     if asked_for > 0 && !yes && !agreed(asked_for)? {
         say("nothing is deleted");

@@ -1,24 +1,24 @@
 //! The failed messages that a command names.
 
-use std::path::Path;
-
 use edge_outbox::{MessageState, Outbox};
 
-use crate::args::RowId;
+use crate::args::{Database, RowId};
 use crate::failure::{Failure, say};
 use crate::output::counted;
+use crate::words;
 
 /// Rows that are failed messages, in the order they were named in. The others are told of, and counted.
-pub struct Named {
+pub struct Named<'a> {
+    database: &'a Database,
     pub rows: Vec<i64>,
     pub wrong: usize,
 }
 
-impl Named {
-    pub fn of(outbox: &Outbox, file: &Path, ids: &[RowId]) -> Result<Self, Failure> {
-        let mut named = Named { rows: Vec::new(), wrong: 0 };
+impl<'a> Named<'a> {
+    pub fn of(outbox: &Outbox, database: &'a Database, ids: &[RowId]) -> Result<Self, Failure> {
+        let mut named = Named { database, rows: Vec::new(), wrong: 0 };
         for id in ids {
-            match why_not(outbox, *id).map_err(|error| Failure::of(file, &error))? {
+            match why_not(outbox, *id).map_err(|error| database.failure(&error))? {
                 Some(why) => named.is_wrong(why),
                 None if named.rows.contains(&id.row()) => {} // named twice
                 None => named.rows.push(id.row()),
@@ -29,7 +29,7 @@ impl Named {
 
     pub fn is_wrong(&mut self, why: String) {
         self.wrong += 1;
-        say(why);
+        say(self.database.says(why));
     }
 }
 
@@ -44,8 +44,9 @@ fn why_not(outbox: &Outbox, id: RowId) -> Result<Option<String>, edge_outbox::Er
         }
         _ => match found.state {
             MessageState::Failed => None,
-            MessageState::Pending => Some(format!("row {row} is PENDING, not failed")),
-            MessageState::Sent => Some(format!("row {row} is SENT, not failed")),
+            state @ (MessageState::Pending | MessageState::Sent) => {
+                Some(format!("row {row} is {}, not failed", words::state(state)))
+            }
             _ => Some(format!("row {row} is damaged: it is not failed until a forwarder parks it")),
         },
     })

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use edge_outbox::{Error, Full, Limit, rusqlite};
 
 use crate::next;
-use crate::output::{bytes, count, counted};
+use crate::output::{self, bytes, count, counted};
 
 /// It is done.
 pub const OK: u8 = 0;
@@ -48,11 +48,11 @@ impl Failure {
             Error::TimedOut { .. } => TIMED_OUT,
             _ => NO,
         };
-        let file = database.display().to_string();
+        let file = output::path(database);
         let mut words = match error {
             _ if database.is_dir() => format!("{file} is a folder, not a database"),
             Error::Full(full) => self::full(full),
-            _ => chain(error),
+            _ => output::line(&chain(error)),
         };
         if !words.contains(&file) {
             words = format!("{file}: {words}");
@@ -103,9 +103,9 @@ pub fn told(written: io::Result<()>, code: u8, done: impl Display) -> Result<Exi
     }
 }
 
-/// To standard error, whether anybody reads it or not.
+/// To standard error, whether anybody reads it or not. Paths, topics and other programs' words come from anybody.
 pub fn say(words: impl Display) {
-    let _ = writeln!(io::stderr(), "edge-outbox: {words}");
+    let _ = writeln!(io::stderr(), "edge-outbox: {}", output::lines(&words.to_string()));
 }
 
 /// With units and separators; the library's own words have plain numbers.

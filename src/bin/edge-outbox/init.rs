@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use edge_outbox::{Error, Inspector, Outbox, Settings};
+use edge_outbox::{Error, Inspector, Outbox};
 
 use crate::args::{Database, Init};
 use crate::failure::Failure;
@@ -19,16 +19,14 @@ enum Before {
 
 pub fn run(args: Init) -> Result<ExitCode, Failure> {
     let Init { database } = args;
-    let failure = |error| Failure::of(&database.path, &error);
+    let failure = |error| database.failure(&error);
     let before = look(&database);
-    // Nothing is enqueued here, so no space is asked for.
-    let settings = Settings { reserve: 0, keep_free: 0, busy_timeout: database.busy_timeout(), ..Settings::default() };
-    let outbox = Outbox::builder(&database.path).settings(settings).open().map_err(failure)?;
+    let outbox = Outbox::builder(&database.path).settings(database.mending()).open().map_err(failure)?;
     let restored = outbox.restore_schema().map_err(failure)?;
     let version = database.inspect()?.version().map_err(failure)?;
 
     let mut out = io::stdout().lock();
-    let file = database.path.display();
+    let file = database.shown();
     match before {
         Before::Nothing => writeln!(out, "{file}: created, with an outbox in it (schema version {version})")?,
         Before::NoOutbox => writeln!(out, "{file}: the outbox is created (schema version {version})")?,

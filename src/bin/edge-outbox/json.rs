@@ -4,11 +4,12 @@ use std::io::Write;
 use std::time::{Duration, Instant, SystemTime};
 
 use edge_outbox::inspector::{Figures, Files, Forwarder, MessageSummary};
-use edge_outbox::{FailedMessage, LinkState, MessageState, Role, Storage, StoredMessage};
+use edge_outbox::{ClosedTopic, FailedMessage, LinkState, StoredMessage};
 use serde::Serialize;
 
 use crate::failure::Failure;
-use crate::output;
+use crate::output::{self, hex};
+use crate::words;
 
 /// Goes up when a key vanishes or means something else; not when there is a new one.
 const FORMAT: u32 = 1;
@@ -133,7 +134,7 @@ struct Active<'a> {
     damaged: Option<u64>,
     in_flight: Option<u64>,
     reconnects: Option<u64>,
-    closed_topics: Vec<Closed<'a>>,
+    closed_topics: Option<Vec<Closed<'a>>>,
     closed_topics_count: Option<u64>,
 }
 
@@ -143,17 +144,23 @@ struct Closed<'a> {
     reason: &'a str,
 }
 
+impl<'a> From<&'a ClosedTopic> for Closed<'a> {
+    fn from(closed: &'a ClosedTopic) -> Self {
+        Closed { topic: &closed.topic, reason: &closed.reason }
+    }
+}
+
 impl<'a> From<&'a Forwarder> for Active<'a> {
     fn from(forwarder: &'a Forwarder) -> Self {
         let live = match forwarder {
             Forwarder::None => return Active { state: "none", ..Active::default() },
             Forwarder::Silent(why) => return Active { state: "silent", why: Some(why), ..Active::default() },
             Forwarder::Active(live) => live,
-            _ => return Active { state: UNKNOWN, ..Active::default() },
+            _ => return Active { state: words::UNKNOWN, ..Active::default() },
         };
         let status = &live.status;
-        let (link, link_why) = link(&status.link);
-        let (storage, storage_why) = storage(&status.storage);
+        let (link, link_why) = words::link(&status.link);
+        let (storage, storage_why) = words::storage(&status.storage);
         let until = |at: &Instant| ms(at.saturating_duration_since(Instant::now()));
         let (offline_ms, next_try_ms) = match &status.link {
             LinkState::Offline { since, next_try, .. } | LinkState::Refused { since, next_try, .. } => {
@@ -167,7 +174,7 @@ impl<'a> From<&'a Forwarder> for Active<'a> {
             why: None,
             process: Some(live.process),
             active_ms: Some(ms(live.active_for)),
-            role: Some(role(status.role)),
+            role: Some(words::role(status.role)),
             link: Some(link),
             link_why,
             offline_ms,
@@ -180,9 +187,7 @@ impl<'a> From<&'a Forwarder> for Active<'a> {
             in_flight: Some(live.in_flight),
             reconnects: Some(live.reconnects),
             closed_topics_count: Some(live.closed_topics),
-            closed_topics: (status.closed_topics.iter())
-                .map(|closed| Closed { topic: &closed.topic, reason: &closed.reason })
-                .collect(),
+            closed_topics: Some(status.closed_topics.iter().map(Closed::from).collect()),
         }
     }
 }
@@ -212,7 +217,7 @@ impl<'a> From<&'a MessageSummary> for Summary<'a> {
             format: FORMAT,
             id: row.id.to_string(),
             row: row.id.row(),
-            status: state(row.state),
+            status: words::state(row.state),
             status_at: output::stamp(row.since),
             created_at: output::stamp(row.created_at),
             topic: &row.topic,
@@ -275,61 +280,6 @@ fn text_or_hex(bytes: Option<&[u8]>) -> (Option<&str>, Option<String>) {
     }
 }
 
-/// Two digits a byte.
-pub fn hex(bytes: &[u8]) -> String {
-    const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
-    bytes.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]).collect()
-}
-
 fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// For what a later version of the library may have added.
-const UNKNOWN: &str = "unknown";
-
-/// As `list --status` takes it.
-pub fn state(state: MessageState) -> &'static str {
-    match state {
-        MessageState::Pending => "pending",
-        MessageState::Sent => "sent",
-        MessageState::Failed => "failed",
-        MessageState::Damaged => "damaged",
-        _ => UNKNOWN,
-    }
-}
-
-fn role(role: Role) -> &'static str {
-    match role {
-        Role::Writer => "writer",
-        Role::Standby => "standby",
-        Role::Active => "active",
-        Role::Stopped => "stopped",
-        _ => UNKNOWN,
-    }
-}
-
-fn link(link: &LinkState) -> (&'static str, Option<&str>) {
-    match link {
-        LinkState::Connecting => ("connecting", None),
-        LinkState::Up => ("up", None),
-        LinkState::Offline { why, .. } => ("offline", Some(why)),
-        LinkState::Refused { why, .. } => ("refused", Some(why)),
-        LinkState::TopicsClosed { .. } => ("topics_closed", None),
-        LinkState::Paused => ("paused", None),
-        _ => (UNKNOWN, None),
-    }
-}
-
-/// Its word, and the reason where there is one.
-pub fn storage(storage: &Storage) -> (&'static str, Option<&str>) {
-    match storage {
-        Storage::Ok => ("ok", None),
-        Storage::Busy => ("busy", None),
-        Storage::Full => ("full", None),
-        Storage::Damaged(why) => ("damaged", Some(why)),
-        Storage::Replaced(why) => ("replaced", Some(why)),
-        Storage::Failing(why) => ("failing", Some(why)),
-        _ => (UNKNOWN, None),
-    }
 }

@@ -8,7 +8,9 @@ use edge_outbox::inspector::{Filter, MessageSummary};
 use crate::args::List;
 use crate::failure::{Failure, say};
 use crate::json;
-use crate::output::{age, brief, bytes, cut, line, width};
+use crate::output::{age, brief, bytes, cut, line};
+use crate::terminal::width;
+use crate::words;
 
 /// Read at once and then printed: whoever reads slowly keeps no transaction open, and so no log from ending.
 const PAGE: usize = 500;
@@ -19,16 +21,20 @@ const MOST_KEY: usize = 20;
 pub fn run(args: List) -> Result<ExitCode, Failure> {
     let inspector = args.database.inspect()?;
     let filter = Filter { state: args.status, topic: args.topic, key: args.key };
-    let page = |after, most| {
-        inspector.messages(&filter, after, most).map_err(|error| Failure::of(&args.database.path, &error))
+    let page = |bound, most| {
+        let found = match args.newest {
+            true => inspector.messages_before(&filter, bound, most),
+            false => inspector.messages(&filter, bound, most),
+        };
+        found.map_err(|error| args.database.failure(&error))
     };
     let mut out = BufWriter::new(io::stdout().lock());
     let mut table = Table::new(width());
-    let mut after = args.after;
+    let mut bound = if args.newest { args.before.unwrap_or(i64::MAX) } else { args.after };
     let mut left = if args.limit == 0 { usize::MAX } else { args.limit };
     while left > 0 {
         let asked = left.min(PAGE);
-        let found = page(after, asked)?;
+        let found = page(bound, asked)?;
         if args.json {
             found.iter().try_for_each(|message| json::print(&mut out, &json::Summary::from(message)))?;
         } else {
@@ -36,16 +42,17 @@ pub fn run(args: List) -> Result<ExitCode, Failure> {
         }
         out.flush()?;
         let Some(last) = found.last().filter(|_| found.len() == asked) else { return Ok(ExitCode::SUCCESS) };
-        after = last.id.row();
+        bound = last.id.row();
         left -= asked;
     }
-    if !page(after, 1)?.is_empty() {
-        say(format_args!("there are more: --after {after} goes on with them, --limit 0 lists all"));
+    if !page(bound, 1)?.is_empty() {
+        let option = if args.newest { "--before" } else { "--after" };
+        say(format_args!("there are more: {option} {bound} goes on with them, --limit 0 lists all"));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-const HEAD: [&str; COLUMNS] = ["ROW", "STATUS", "AGE", "TOPIC", "KEY", "SIZE", "TRIES", "REASON"];
+const HEAD: [&str; COLUMNS] = ["ROW", "STATUS", "AGE", "TOPIC", "KEY", "SIZE", "ATTEMPTS", "REASON"];
 const COLUMNS: usize = 8;
 
 /// Columns become wider with a later page, never narrower.
@@ -86,7 +93,7 @@ impl Table {
         };
         [
             message.id.row().to_string(),
-            json::state(message.state).to_owned(),
+            words::state(message.state).to_owned(),
             age(message.created_at).map_or_else(|| "-".to_owned(), brief),
             fit(line(&message.topic), 4, MOST_TOPIC),
             fit(message.key.as_deref().map_or_else(|| "-".to_owned(), line), 8, MOST_KEY),

@@ -18,23 +18,35 @@ mod output;
 mod purge;
 mod retry;
 mod show;
+mod signals;
 mod status;
+mod terminal;
+mod words;
 
 use std::env;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue};
 
 use crate::args::{Args, Command};
-use crate::failure::Failure;
+use crate::failure::{Failure, USAGE};
 
 fn main() -> ExitCode {
-    let args = Args::try_parse().unwrap_or_else(|error| without_secrets(error).exit()); // with 2, in words
-    match run(args.command) {
-        Ok(code) => code,
-        Err(failure) => failure.report(),
-    }
+    let done = match Args::try_parse() {
+        Ok(args) => run(args.command),
+        Err(error) if error.use_stderr() => return wrong(error),
+        Err(help) => help.print().map(|()| ExitCode::SUCCESS).map_err(Failure::from),
+    };
+    done.unwrap_or_else(Failure::report)
+}
+
+/// In clap's words, which repeat what was typed: a script's arguments may come from anybody.
+fn wrong(error: clap::Error) -> ExitCode {
+    let words = without_secrets(error).render().to_string();
+    let _ = io::stderr().write_all(output::lines(&words).as_bytes());
+    ExitCode::from(USAGE)
 }
 
 /// `forward` is given passwords, if by mistake: what stands at a wrong place is not repeated, for errors end up in logs.

@@ -6,17 +6,26 @@ use std::path::Path;
 
 use edge_outbox::{Error, Limit};
 use rustix::fs::{Access, StatVfsMountFlags, access, statvfs};
+use rustix::process::geteuid;
+
+use crate::output::path;
 
 pub fn step(database: &Path, error: &Error) -> Option<String> {
-    let file = database.display();
-    let folder = folder(database).display();
+    let file = path(database);
+    let folder = path(folder(database));
     match error {
         _ if database.is_dir() => Some(format!("Name the file in it: ls -l {file}")),
         Error::Missing { .. } | Error::CannotOpen { .. } if !self::folder(database).is_dir() => Some(format!(
             "There is no folder {folder}. If the path is right: mkdir -p {folder}; edge-outbox init {file}"
         )),
         Error::Missing { .. } => Some(format!("If the path is right: edge-outbox init {file}")),
-        Error::NoOutbox { .. } => Some(format!("If it is the right one: edge-outbox init {file}")),
+        Error::LogAlone { path } => Some(format!(
+            "If nobody needs what was committed there, and to begin anew: rm {}; edge-outbox init {file}",
+            path.display()
+        )),
+        Error::NoOutbox { .. } => Some(format!(
+            "If it was moved here: its -wal, if it had one, belongs to it. If it is the right one: edge-outbox init {file}"
+        )),
         Error::NotADatabase { .. } => Some(format!(
             "Is the path right? If it was the outbox: stop all programs that use it, keep a copy with its -wal and -shm, then: \
              sqlite3 {file} .recover | sqlite3 NEW.db (docs/reliability.md, \"The database is damaged\", has the rest)"
@@ -32,14 +41,15 @@ pub fn step(database: &Path, error: &Error) -> Option<String> {
             "Its file system is mounted read-only, as a card is after an error: dmesg | tail. Where it is: findmnt -T {folder}. \
              Once the cause is gone: mount -o remount,rw and what findmnt shows as TARGET"
         )),
-        Error::ReadOnly { .. } => Some(permission(database)),
+        Error::NotReadable { .. } if is_mounted_read_only(database) => None, // it says what to do there
+        Error::ReadOnly { .. } | Error::NotReadable { .. } => Some(permission(database)),
         Error::CannotOpen { .. } if access(database, Access::READ_OK).is_err() => Some(permission(database)),
         Error::Full(full) => Some(match full.limit {
             Limit::PendingMessages | Limit::PendingBytes => format!("Is it forwarded? edge-outbox status {file}"),
             _ => format!("What takes the space: df -h {folder}. Whether messages leave: edge-outbox status {file}"),
         }),
         Error::MaybeCommitted(_) => {
-            Some(format!("To look: edge-outbox list {file} --limit 0. The disk: df -h {folder}; dmesg | tail"))
+            Some(format!("To look: edge-outbox list {file} --newest. The disk: df -h {folder}; dmesg | tail"))
         }
         Error::DiskFull(_) => Some(format!("What takes the space: df -h {folder}; du -xh {folder} | sort -h | tail")),
         _ => None,
@@ -48,15 +58,12 @@ pub fn step(database: &Path, error: &Error) -> Option<String> {
 
 /// Whose it is, since that user may what this one may not.
 fn permission(database: &Path) -> String {
-    let (file, folder) = (database.display(), folder(database).display());
+    let (file, folder) = (path(database), path(folder(database)));
     let look = format!("Who may do what: ls -ld {folder} {file}*");
-    let of = |path: &Path| fs::metadata(path).map(|file| file.uid());
-    let own = of(Path::new("/proc/self")).ok();
-    match of(database) {
-        Ok(owner) if Some(owner) != own => format!(
-            "It belongs to user {owner}, who may: sudo -u '#{owner}' edge-outbox … (even to read it SQLite makes -shm beside it, \
-             where no program has it open). {look}"
-        ),
+    match fs::metadata(database).map(|file| file.uid()) {
+        Ok(owner) if owner != geteuid().as_raw() => {
+            format!("It belongs to user {owner}, who may: sudo -u '#{owner}' edge-outbox …. {look}")
+        }
         _ => look,
     }
 }

@@ -1,8 +1,7 @@
 //! What people read: figures with units and separators, and texts that may come from anybody.
 
-use std::env;
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 /// `1.46 KiB`; JSON has plain bytes.
@@ -52,6 +51,11 @@ pub fn line(text: &str) -> String {
     escaped(text, |_| false)
 }
 
+/// A file's path, in one line.
+pub fn path(path: &Path) -> String {
+    line(&path.display().to_string())
+}
+
 /// [`line`], but with its tabs and its ends of lines.
 pub fn lines(text: &str) -> String {
     escaped(text, |c| matches!(c, '\n' | '\t'))
@@ -76,28 +80,18 @@ pub fn is_hidden(c: char) -> bool {
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
+/// Two digits a byte.
+pub fn hex(bytes: &[u8]) -> String {
+    const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+    bytes.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]).collect()
+}
+
 /// At most so many characters, with a sign that there were more.
 pub fn cut(text: &str, columns: usize) -> String {
     match text.char_indices().nth(columns) {
         None => text.to_owned(),
         Some(_) => text.chars().take(columns.saturating_sub(1)).chain(['…']).collect(),
     }
-}
-
-/// Columns and rows of the terminal that standard output is; `None` where it is none.
-pub fn terminal() -> Option<(usize, usize)> {
-    let stdout = io::stdout();
-    if !stdout.is_terminal() {
-        return None;
-    }
-    let size = rustix::termios::tcgetwinsize(&stdout).ok().filter(|size| size.ws_col > 0 && size.ws_row > 0);
-    Some(size.map_or((80, 24), |size| (size.ws_col.into(), size.ws_row.into())))
-}
-
-/// How many characters a line may have: as many as COLUMNS says or the terminal has, and any number in a file or a pipe.
-pub fn width() -> Option<usize> {
-    let told = env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
-    told.filter(|columns| *columns > 0).or_else(|| terminal().map(|(columns, _)| columns))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::output::counted;
 pub fn run(args: Purge) -> Result<ExitCode, Failure> {
     let Purge { database, older_than } = args;
     let outbox = database.mend()?;
-    let purged = outbox.purge(older_than).map_err(|error| Failure::of(&database.path, &error))?;
+    let purged = outbox.purge(older_than).map_err(|error| database.failure(&error))?;
     let mut out = io::stdout().lock();
     let done = match purged {
         0 => "no sent message to delete (the newest row of all stays)".to_owned(),
@@ -18,7 +18,7 @@ pub fn run(args: Purge) -> Result<ExitCode, Failure> {
     };
     let mut written = writeln!(out, "{done}");
     if purged > 0 && written.is_ok() {
-        let file = database.path.display();
+        let file = database.shown();
         written = writeln!(
             out,
             "Their room is for new messages. The file gets smaller, while nothing else uses it, by: sqlite3 {file} VACUUM"

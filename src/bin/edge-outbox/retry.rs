@@ -11,13 +11,13 @@ use crate::failure::{Failure, NO, OK, told};
 
 pub fn run(args: Retry) -> Result<ExitCode, Failure> {
     let Retry { database, ids, all } = args;
-    let failure = |error| Failure::of(&database.path, &error);
+    let failure = |error| database.failure(&error);
     let outbox = database.mend()?;
     if all {
         let retried = outbox.retry_all().map_err(failure)?;
         return done(retried, OK);
     }
-    let mut named = Named::of(&outbox, &database.path, &ids)?;
+    let mut named = Named::of(&outbox, &database, &ids)?;
     let mut retried = 0;
     for row in std::mem::take(&mut named.rows) {
         match outbox.retry(row) {

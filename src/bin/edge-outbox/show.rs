@@ -10,7 +10,8 @@ use edge_outbox::{Inspector, Message, StoredMessage};
 use crate::args::{RowId, Show};
 use crate::failure::Failure;
 use crate::json;
-use crate::output::{age, bytes, count, duration, line, lines, stamp};
+use crate::output::{age, bytes, count, duration, hex, line, lines, stamp};
+use crate::words;
 
 /// Of a payload of text.
 const MOST_TEXT: usize = 4096;
@@ -18,22 +19,21 @@ const MOST_TEXT: usize = 4096;
 const MOST_BYTES: usize = 256;
 
 pub fn run(args: Show) -> Result<ExitCode, Failure> {
-    let file = args.database.path.display();
     let inspector = args.database.inspect()?;
-    let failed = |error| Failure::of(&args.database.path, &error);
+    let failed = |error| args.database.failure(&error);
     let row = args.id.row();
     let summary = summary(&inspector, row).map_err(failed)?;
     let stored = inspector.message(row).map_err(failed)?;
     let (Some(summary), Some(stored)) = (summary, stored) else {
         let newest = inspector.newest().map_err(failed)?;
-        return Err(Failure::no(format_args!("{file}: {}", missing(row, newest))));
+        return Err(Failure::no(args.database.says(missing(row, newest))));
     };
     if let RowId::Whole(id) = args.id {
         if id != summary.id {
-            return Err(Failure::no(format_args!(
-                "{file}: row {row} is the message {}, and not {id}: is that of another database, or of a copy of this one?",
+            return Err(Failure::no(args.database.says(format_args!(
+                "row {row} is the message {}, and not {id}: is that of another database, or of a copy of this one?",
                 summary.id
-            )));
+            ))));
         }
     }
     let mut out = io::stdout().lock();
@@ -42,7 +42,11 @@ pub fn run(args: Show) -> Result<ExitCode, Failure> {
     } else if args.raw {
         match &stored.message {
             Ok(message) => out.write_all(message.payload.as_bytes())?,
-            Err(why) => return Err(Failure::no(format_args!("{file}: row {row} has no payload to be sent: {why}"))),
+            Err(why) => {
+                return Err(Failure::no(
+                    args.database.says(format_args!("row {row} has no payload to be sent: {}", line(why))),
+                ));
+            }
         }
     } else {
         print(&mut out, &stored, &summary)?;
@@ -71,7 +75,7 @@ fn print(out: &mut impl Write, stored: &StoredMessage, summary: &MessageSummary)
     let mut field = |label: &str, text: &str| writeln!(out, "{label:<18}{}", line(text));
     let none = || "-".to_owned();
     field("id", &summary.id.to_string())?;
-    field("status", &format!("{}, {}", json::state(summary.state), when(summary.since)))?;
+    field("status", &format!("{}, {}", words::state(summary.state), when(summary.since)))?;
     field("enqueued", &when(summary.created_at))?;
     field("topic", &summary.topic)?;
     field("key", &summary.key.clone().unwrap_or_else(none))?;
@@ -106,7 +110,7 @@ fn when(time: SystemTime) -> String {
 fn short(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) => text.to_owned(),
-        Err(_) => format!("{} (hexadecimal)", json::hex(bytes)),
+        Err(_) => format!("{} (hexadecimal)", hex(bytes)),
     }
 }
 

@@ -9,7 +9,7 @@ use super::salvage::leaf;
 use super::{BUSY, Batch, Device, Fate, MAX_PAYLOAD, NOW, batch, failed, held, waiting};
 use crate::store::check::{Fault, Looked};
 use crate::store::restore::{Flaw, Kind, Misfit};
-use crate::store::{Lane, Purge, Sharing, Status, Uptime, check, look_into};
+use crate::store::{Bound, Lane, Purge, Sharing, Status, Uptime, Wanted, check, look_into, summaries};
 
 /// By a connection that cannot write, as the tool has it.
 fn faults(device: &Device) -> (Vec<Fault>, Looked) {
@@ -124,6 +124,19 @@ fn a_row_to_be_sent_where_nobody_looks_any_more_is_told() {
 }
 
 #[test]
+fn counters_that_a_missing_trigger_left_behind_are_told() {
+    let device = Device::new();
+    device.put_many(5);
+    device.sql("UPDATE outbox SET attempts = 1 WHERE id = 1");
+    assert_eq!(faults(&device).0, []);
+    device.sql("UPDATE outbox_state SET aside_bytes = aside_bytes - 1");
+    let bytes = device.number("SELECT bytes FROM outbox WHERE id = 1");
+    assert_eq!(faults(&device).0, [Fault::Aside { rows: 1, bytes }]);
+    device.sql("UPDATE outbox_state SET aside_bytes = aside_bytes + 1, aside = 2");
+    assert_eq!(faults(&device).0, [Fault::Aside { rows: 1, bytes }]);
+}
+
+#[test]
 fn pages_that_cannot_be_read_do_not_end_it() {
     let device = Device::new();
     device.put_rows(4_000, 50);
@@ -179,6 +192,32 @@ fn rows_whose_ids_were_changed_are_told_and_hide_no_others() {
         let (faults, looked) = faults(&device);
         assert!(faults.iter().any(|fault| matches!(fault, Fault::Misplaced { .. })), "{id}: {faults:?}");
         assert!(looked.rows >= 599, "{id}: {looked:?} {faults:?}");
+    }
+}
+
+#[test]
+fn whoever_reads_on_behind_ids_that_were_changed_comes_to_an_end() {
+    for (id, becomes) in [(40, 90), (40, 3), (1, 77), (99, 2), (91, 95)] {
+        let device = Device::new();
+        device.put_rows(100, 30);
+        let device = device.spoil(|pages| {
+            let (_, cell) = pages.find("outbox", id);
+            pages.bytes[cell.id_at] = becomes;
+        });
+        let read_on = |mut bound, next: fn(i64) -> Bound| {
+            let page = |bound| summaries(&device.app, &Wanted::default(), bound, 10).unwrap();
+            let pages = (0..100).map_while(|_| {
+                let page = page(bound);
+                bound = next(page.last()?.id.row());
+                Some(page.len())
+            });
+            pages.collect::<Vec<_>>()
+        };
+        for pages in [read_on(Bound::After(0), Bound::After), read_on(Bound::Before(i64::MAX), Bound::Before)] {
+            assert!(pages.len() < 20, "{id} became {becomes}: {pages:?}");
+        }
+        let whole = summaries(&device.app, &Wanted::default(), Bound::Before(i64::MAX), 1_000).unwrap();
+        assert_eq!(whole.len(), 100, "{id} became {becomes}: in one go none is hidden");
     }
 }
 

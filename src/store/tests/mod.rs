@@ -9,6 +9,7 @@ mod damage;
 mod enqueueing;
 mod guards;
 mod hostile;
+mod inspect;
 mod opening;
 mod pages;
 mod plans;
@@ -46,7 +47,7 @@ impl Device {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("device.db");
         let app = open(&path, BUSY).expect("opens");
-        configure(&app, Role::Application { busy_timeout: BUSY }).expect("configures");
+        configure(&app, Role::Application { busy_timeout: BUSY, longest_log: 16 << 20 }).expect("configures");
         let store = Store::new(open(&path, BUSY).expect("opens again")).expect("a store");
         Device { _folder: folder, path, app, store }
     }

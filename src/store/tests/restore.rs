@@ -99,3 +99,33 @@ fn a_temporary_table_with_our_name_does_not_get_the_triggers() {
     assert_eq!(device.misfits(), []);
     assert_eq!(device.number("SELECT count(*) FROM temp.sqlite_schema"), 1);
 }
+
+#[test]
+fn rows_that_were_set_aside_while_a_trigger_was_missing_are_counted_anew() {
+    let mut device = Device::new();
+    device.put_many(6);
+    device.sql(
+        "UPDATE outbox SET attempts = 1 WHERE id = 1; DROP TRIGGER outbox_aside;
+         UPDATE outbox SET attempts = 1 WHERE id = 2; UPDATE outbox SET held_by = 'key a' WHERE id = 3;
+         UPDATE outbox SET status = 'SENT' WHERE id = 1",
+    );
+    let counted = "SELECT aside * 1000 + aside_bytes FROM outbox_state";
+    let standing = device.number("SELECT count(*) * 1000 + sum(bytes) FROM outbox WHERE id IN (2, 3)");
+    assert_ne!(device.number(counted), standing);
+    assert_eq!(device.restore().unwrap(), ["outbox_aside"]);
+    assert_eq!(device.number(counted), standing);
+    device.sql("UPDATE outbox_state SET aside = 77");
+    assert_eq!(device.restore().unwrap(), Vec::<String>::new());
+    assert_eq!(device.number(counted), standing);
+    device.sql("UPDATE outbox SET status = 'SENT' WHERE id IN (2, 3)");
+    assert_eq!(device.number(counted), 0);
+}
+
+#[test]
+fn triggers_of_a_newer_version_are_not_made_old_again() {
+    let mut device = Device::new();
+    device.sql("DROP TRIGGER outbox_edited; UPDATE outbox_state SET version = 2");
+    let error = device.restore().unwrap_err();
+    assert!(matches!(error, Error::NewerSchema { found: 2, known: 1 }), "{error:?}");
+    assert_eq!(device.misfits(), [("outbox_edited".to_owned(), Flaw::Missing)]);
+}

@@ -45,7 +45,7 @@ fn numbers(last: u64) -> Vec<u8> {
 fn a_hundred_thousand_lines_are_all_in_and_in_their_order() {
     let device = device();
     let ran = lines(&device, &["--batch", "500"], &numbers(100_000));
-    assert_eq!(ran.err, "edge-outbox: 100,000 messages enqueued\n");
+    assert_eq!(ran.err, "edge-outbox: enqueued 100,000 messages\n");
     assert_eq!(ran.ok(), "");
     assert_numbered(&device, 100_000);
 }
@@ -56,7 +56,7 @@ fn a_line_is_a_message_as_it_is_without_the_newline_that_ends_it() {
         let device = device();
         let input = b"one\n\n  spaces \r\n\xff\xfe\nnul\0nul\n\n\xc3\xa4\nlast";
         let ran = lines(&device, &["--batch", batch, "--key", "roof"], input);
-        assert_eq!(ran.err, "edge-outbox: 8 messages enqueued\n");
+        assert_eq!(ran.err, "edge-outbox: enqueued 8 messages\n");
         let expected: [&[u8]; 8] = [b"one", b"", b"  spaces \r", b"\xff\xfe", b"nul\0nul", b"", b"\xc3\xa4", b"last"];
         assert_eq!(payloads(&device), expected);
         let bytes = "SELECT group_concat(id) FROM outbox WHERE typeof(payload) = 'blob'";
@@ -69,7 +69,7 @@ fn a_line_is_a_message_as_it_is_without_the_newline_that_ends_it() {
 fn no_line_and_one_line_are_counted_as_such() {
     for (input, rows, said) in [(&b""[..], 0, "0 messages"), (b"\n", 1, "1 message"), (b"x", 1, "1 message")] {
         let device = device();
-        assert_eq!(lines(&device, &["--batch", "5"], input).err, format!("edge-outbox: {said} enqueued\n"));
+        assert_eq!(lines(&device, &["--batch", "5"], input).err, format!("edge-outbox: enqueued {said}\n"));
         assert_eq!(count(&device), rows);
     }
 }
@@ -241,7 +241,7 @@ fn slow_input_is_not_held_back_and_holds_no_lock() {
     }
     fed.feed(b"4");
     let ran = fed.end();
-    assert_eq!(ran.err, "edge-outbox: 10 messages enqueued\n");
+    assert_eq!(ran.err, "edge-outbox: enqueued 10 messages\n");
     let expected: [&[u8]; 10] = [b"1", b"2", b"3", b"begun 1", b"2", b"3", b"begun 1", b"2", b"3", b"begun 4"];
     assert_eq!(payloads(&device), expected);
 }
@@ -287,6 +287,7 @@ fn a_commit_that_failed_is_told_with_both_ways_to_go_on() {
     fed.feed(b"3\n4\n");
     let told = fed.end().refused(1);
     assert!(told.contains("Lines 3 to 4 of standard input may be in or not"), "{told}");
+    assert!(told.contains(&format!("edge-outbox list {} --newest", device.database().display())), "{told}");
     assert!(told.contains("tail -n +5 FILE if they are in, tail -n +3 FILE if not"), "{told}");
     assert!(matches!(count(&device), 2 | 4));
 }

@@ -19,7 +19,7 @@ fn remount(folder: &Path, how: &str) {
 }
 
 #[test]
-fn a_card_that_is_mounted_read_only_is_told_and_can_be_looked_at_where_its_log_stands() {
+fn a_card_that_is_mounted_read_only_is_told_and_can_be_looked_at() {
     let Some(card) = Card::ext4(64 * MB) else { return };
     let device = Device::at(card.folder());
     fill(&device);
@@ -36,9 +36,10 @@ fn a_card_that_is_mounted_read_only_is_told_and_can_be_looked_at_where_its_log_s
     }
     let standing = names(card.folder());
     remount(card.folder(), "ro");
-    for mut case in commands(&device.database(), &ALL) {
+    for mut case in commands(&device.database(), &[Creates, Writes, Forwards]) {
         case.refused(&device.database(), &["cannot be written to", "mounted read-only", "dmesg", "remount,rw"]);
     }
+    commands(&device.database(), &[Looks]).iter_mut().for_each(Case::goes_well);
     assert_eq!(names(card.folder()), standing);
     remount(card.folder(), "rw");
 }

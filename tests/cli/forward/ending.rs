@@ -1,7 +1,7 @@
 //! How it ends: at signals, and where it is of no use any more.
 
 use std::fs;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use edge_outbox::Inspector;
@@ -10,7 +10,7 @@ use edge_outbox::inspector::Forwarder;
 use super::{device, forward_to, nowhere, pending};
 use crate::device::{Device, SOON, enqueue, eventually, numbered};
 use crate::mosquitto::Mosquitto;
-use crate::tool::{Running, command};
+use crate::tool::{Running, as_nohup_starts, command};
 
 #[test]
 fn each_signal_that_asks_for_the_end_gets_a_clean_one() {
@@ -68,14 +68,10 @@ fn in_flight(device: &Device) -> u64 {
     if let Ok(Forwarder::Active(live)) = forwarder { live.in_flight } else { 0 }
 }
 
-/// As `nohup` starts it.
 #[test]
 fn a_hangup_that_was_to_be_ignored_is() {
     let (device, mosquitto) = (device([]), Mosquitto::start());
-    let program = forward_to(&device, &mosquitto.url(), &[]);
-    let mut shell = Command::new("sh");
-    shell.args(["-c", "trap '' HUP; exec \"$@\"", "sh"]).arg(program.get_program()).args(program.get_args());
-    let mut running = Running::start(shell);
+    let mut running = Running::start(as_nohup_starts(&forward_to(&device, &mosquitto.url(), &[])));
     running.hear("session with 127.0.0.1");
     running.signal("HUP");
     let subscriber = mosquitto.subscribe("#");

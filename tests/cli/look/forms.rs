@@ -9,12 +9,15 @@ use edge_outbox::broker::{Refusal, Verdict};
 use serde_json::Value;
 
 use super::{look, objects};
-use crate::device::{Device, broker, enqueue, eventually, status_of, wait_for_status};
+use crate::device::{Device, broker, enqueue, eventually, numbered, status_of, wait_for_status};
+
+fn manual() -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/command-line.md")).unwrap()
+}
 
 /// The keys in the tables under a heading of the manual.
 fn documented(heading: &str) -> BTreeSet<String> {
-    let manual = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/command-line.md");
-    let manual = fs::read_to_string(manual).unwrap();
+    let manual = manual();
     let (_, section) = manual.split_once(&format!("\n### {heading}\n")).expect(heading);
     let section = section.split("\n## ").next().unwrap().split("\n### ").next().unwrap();
     let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` |"));
@@ -62,6 +65,23 @@ fn the_manual_tells_of_every_key_that_is_printed_and_of_no_other() {
     let status = documented("JSON of status");
     assert!(list.len() > 10 && status.len() > 40 && show.len() > list.len());
     assert_eq!(printed(&device, &["status", "--json"]), status);
+}
+
+#[test]
+fn the_manuals_list_is_as_it_is_printed() {
+    let device = Device::new();
+    enqueue(&device.open_writer(), numbered("before", 0..869));
+    let sizes = [("roof", 80), ("roof", 80), ("yard", 1213)];
+    let message = |(key, size)| Message::text(format!("weather/{key}"), "x".repeat(size)).with_key(key);
+    enqueue(&device.open_writer(), sizes.map(message));
+    let history = "
+        UPDATE outbox SET created_at = created_at - 785000 WHERE id < 872;
+        UPDATE outbox SET created_at = created_at - 725000 WHERE id = 872;
+        UPDATE outbox SET status = 'SENT', attempts = 1 WHERE id = 870;
+        UPDATE outbox SET status = 'FAILED', attempts = 3, last_error = 'payload format invalid' WHERE id = 871";
+    device.sql().execute_batch(history).unwrap();
+    let listed = look(&device, &["list", "--after", "869"]).ok();
+    assert!(manual().contains(&format!("```text\n{listed}```")), "{listed}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What anybody wrote into the table, or a card made of it.
 
+use std::ffi::OsStr;
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 
@@ -9,6 +10,7 @@ use serde_json::Value;
 
 use super::{look, objects};
 use crate::device::{Device, enqueue, numbered, quick, value};
+use crate::tool::run;
 
 /// Clears the screen, sets the title, the same by C1, and turns the text around.
 const EVIL: &str = "evil\x1b[2J\x1b]0;title\x07\u{9b}2J\r\u{7f}\u{202e}\nstatus  sent";
@@ -54,6 +56,41 @@ fn nothing_that_a_message_says_reaches_the_terminal_as_an_order() {
         assert_eq!(topic, EVIL, "JSON has it all the same");
     }
     assert_eq!(look(&device, &["show", "1", "--raw"]).out, EVIL.as_bytes());
+}
+
+#[test]
+fn nothing_that_a_path_says_reaches_the_terminal_as_an_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("evil\x1b[2J\u{202e}\nedge-outbox: all is well.db");
+    let with = |args: &[&str]| {
+        let mut args: Vec<_> = args.iter().map(OsStr::new).collect();
+        args.insert(1, file.as_os_str());
+        run(args)
+    };
+    let nowhere = "--to=mqtt://127.0.0.1:1";
+    for args in [&["status"][..], &["list"], &["retry", "--all"], &["purge"], &["forward", nowhere]] {
+        let told = with(args).refused(1);
+        assert_plain(&told);
+        assert!(told.contains("evil\\u{1b}[2J") && !told.contains("\nedge-outbox: all is well"), "{args:?}: {told}");
+    }
+    let made = with(&["init"]).ok();
+    assert_plain(&made);
+    assert_eq!(made.lines().count(), 1, "{made}");
+    for args in [&["show", "1"][..], &["forward", nowhere, "--drain", "--config", "evil\x1b[2J"]] {
+        let ran = with(args);
+        assert_ne!(ran.code, Some(0), "{args:?}");
+        assert_plain(&ran.err);
+    }
+}
+
+#[test]
+fn nothing_that_is_typed_reaches_the_terminal_as_an_order() {
+    let device = Device::new();
+    for args in [&["list", EVIL][..], &["list", "--status", EVIL], &["show", EVIL], &["list", "--limit", EVIL]] {
+        let told = look(&device, args).refused(2);
+        assert_plain(&told);
+        assert!(told.contains("evil\\u{1b}[2J"), "{args:?}: {told}");
+    }
 }
 
 #[test]

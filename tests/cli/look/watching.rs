@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::{look, with_database};
 use crate::device::{Device, SOON, enqueue, eventually, numbered, value};
-use crate::tool::{Running, command};
+use crate::tool::{Running, as_nohup_starts, command};
 
 fn start(mut command: Command) -> (Running, Receiver<String>) {
     let mut running = Running::start({
@@ -29,7 +29,7 @@ fn start(mut command: Command) -> (Running, Receiver<String>) {
 fn watching_prints_again_what_is_new_and_ends_with_0_when_it_is_interrupted() {
     let device = Device::new();
     let outbox = device.open_writer();
-    for signal in ["INT", "TERM"] {
+    for signal in ["INT", "TERM", "HUP"] {
         let before = outbox.stats().unwrap().pending;
         let (running, lines) = start(command(with_database(&device, &["status", "--watch", "--json"])));
         let next = || serde_json::from_str::<Value>(&lines.recv_timeout(SOON).unwrap()).unwrap();
@@ -43,6 +43,21 @@ fn watching_prints_again_what_is_new_and_ends_with_0_when_it_is_interrupted() {
 }
 
 #[test]
+fn watching_goes_on_over_a_hangup_that_was_to_be_ignored() {
+    let device = Device::new();
+    drop(device.open_writer());
+    let watch = command(with_database(&device, &["status", "--watch", "--json"]));
+    let (running, lines) = start(as_nohup_starts(&watch));
+    let next = || lines.recv_timeout(SOON).unwrap();
+    next();
+    running.signal("HUP");
+    // The one that is drawn now may have been on its way.
+    (0..3).for_each(|_| drop(next()));
+    running.signal("TERM");
+    assert_eq!(running.wait().0.code(), Some(0));
+}
+
+#[test]
 fn watching_goes_on_over_a_database_that_is_away_for_a_while() {
     let device = Device::new();
     drop(device.open_writer());
@@ -51,7 +66,7 @@ fn watching_goes_on_over_a_database_that_is_away_for_a_while() {
     assert_eq!(next()["error"], Value::Null);
     let away = device.folder().join("away.db");
     fs::rename(device.database(), &away).unwrap();
-    eventually("it says so", || next()["error"].as_str().is_some_and(|error| error.contains("does not exist")));
+    eventually("it says so", || next()["error"].as_str().is_some_and(|error| error.contains("not there any more")));
     assert!(!device.database().exists());
     fs::rename(&away, device.database()).unwrap();
     eventually("it counts again", || next()["pending"] == 0);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use edge_outbox::inspector::Filter;
 use edge_outbox::rusqlite::Connection;
-use edge_outbox::{Error, Inspector, Message};
+use edge_outbox::{Error, Inspector, Message, Outbox};
 
 use crate::child::{Child, say, wait_for_cue};
 use crate::device::{Device, SOON, enqueue, eventually, numbered, value};
@@ -175,6 +175,24 @@ fn a_database_without_an_outbox_is_refused_in_any_journal_mode_and_gets_no_file_
         let error = refused(&device);
         assert!(matches!(error, Error::NoOutbox { .. }), "{mode}: {error:?}");
         assert!(error.to_string().contains("device.db"), "{error}");
+    }
+}
+
+#[test]
+fn a_writer_that_refuses_a_database_leaves_no_file_beside_it_and_no_log_is_moved() {
+    for table in ["reading (value REAL)", "outbox (id INTEGER PRIMARY KEY, mail TEXT)"] {
+        let device = Device::new();
+        device.sql().execute_batch(&format!("PRAGMA journal_mode = WAL; CREATE TABLE {table}")).unwrap();
+        let before = files(&device);
+        assert!(before.keys().eq(["device.db"]), "its program has closed it");
+        Outbox::builder(device.database()).existing().open().unwrap_err();
+        assert!(files(&device) == before, "{:?}", files(&device).keys());
+        // Nor is anything of a log that was left moved into the database.
+        let theirs = device.sql();
+        theirs.execute_batch("CREATE TABLE more (x)").unwrap();
+        let before = files(&device);
+        Outbox::builder(device.database()).existing().open().unwrap_err();
+        assert!(files(&device) == before, "{:?}", files(&device).keys());
     }
 }
 
@@ -427,4 +445,33 @@ fn a_transaction_that_was_cut_short_in_rollback_mode_is_told_and_not_taken_back(
     assert!(error.to_string().contains("-journal") && error.to_string().contains("open it once"), "{error}");
     drop(cut.open_writer());
     assert_eq!(look(&cut.database()).unwrap(), 200);
+}
+
+/// Whether any process has one of SQLite's locks on the database's own file.
+fn is_locked(device: &Device) -> bool {
+    let file = format!(":{} ", fs::metadata(device.database()).unwrap().ino());
+    let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
+    locks.lines().any(|lock| lock.contains("POSIX") && lock.contains(&file))
+}
+
+#[test]
+fn looking_takes_no_lock_away_from_an_outbox_in_the_same_process() {
+    let device = device(3);
+    close_for_good(&device);
+    age(&device);
+    let before = Inspector::open(device.database(), SHORT).unwrap();
+    assert_eq!(before.figures().unwrap().pending, 3);
+    assert!(files(&device).into_keys().eq(["device.db"]), "it was read without locks");
+    let outbox = device.open_writer();
+    enqueue(&outbox, numbered("t", 0..2));
+    if !is_locked(&device) {
+        return skipped("locks of one process", "/proc/locks does not show them here");
+    }
+    // This closes what was read without locks, and opens it anew.
+    assert_eq!(before.figures().unwrap().pending, 5);
+    assert_eq!(look(&device.database()).unwrap(), 5);
+    before.files().unwrap();
+    drop(before);
+    assert!(is_locked(&device), "a file was closed behind SQLite's back");
+    drop(outbox);
 }

@@ -204,15 +204,23 @@ fn figures_and_messages_are_what_plain_sql_finds_after_any_life() {
             };
             let after = chance.of(0..=rows.len()) as i64 - 1;
             let limit = chance.of(0..=rows.len() + 1);
-            let wanted = rows.iter().filter(|row| {
-                row.id > after
-                    && filter.state.is_none_or(|state| row.state() == state)
+            let lets_through = |row: &Row| {
+                filter.state.is_none_or(|state| row.state() == state)
                     && (filter.topic.is_none() || topics.contains(&row.topic.as_str()))
                     && (filter.key.is_none() || row.key == filter.key)
-            });
+            };
+            let wanted = rows.iter().filter(|row| row.id > after && lets_through(row));
             let wanted: Vec<&Row> = wanted.take(limit).collect();
             let step = format!("{step}, {filter:?} after {after}, {limit} at most");
             assert_messages(&inspector.messages(&filter, after, limit).unwrap(), &wanted, &step);
+            let before = after + 2;
+            let wanted = rows.iter().rev().filter(|row| row.id < before && lets_through(row)).take(limit);
+            let step = format!("{step}, and before {before}");
+            assert_messages(
+                &inspector.messages_before(&filter, before, limit).unwrap(),
+                &wanted.collect::<Vec<_>>(),
+                &step,
+            );
         }
     }
 }
@@ -230,6 +238,8 @@ fn failed_messages_are_found_without_their_index_too() {
     let rows = table(&sql);
     let failed: Vec<&Row> = rows.iter().filter(|row| row.id % 3 == 0).collect();
     assert_messages(&inspector.messages(&filter, 0, 100).unwrap(), &failed, "without its index");
+    let back: Vec<&Row> = failed.into_iter().rev().collect();
+    assert_messages(&inspector.messages_before(&filter, i64::MAX, 100).unwrap(), &back, "without its index");
     assert_figures(&inspector.figures().unwrap(), &rows, "without its index");
 }
 

@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::symlink;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use edge_outbox::Role;
 use edge_outbox::inspector::Forwarder;
@@ -67,7 +68,7 @@ fn an_answer_without_an_end_is_not_waited_for() {
     // A byte now and then.
     served_by(&device, |mut one| {
         while one.write_all(b"x").is_ok() {
-            thread::sleep(std::time::Duration::from_millis(100));
+            thread::sleep(Duration::from_millis(100));
         }
     });
     let said = why(&device);
@@ -75,6 +76,18 @@ fn an_answer_without_an_end_is_not_waited_for() {
     served_by(&device, |mut one| drop(one.read(&mut [0])));
     let said = why(&device);
     assert!(said.contains("did not answer"), "{said}");
+}
+
+#[test]
+fn who_hangs_up_late_each_time_is_not_asked_for_longer_than_who_says_nothing() {
+    let (device, _lock) = locked();
+    served_by(&device, |one| {
+        thread::sleep(Duration::from_millis(900));
+        drop(one);
+    });
+    let began = Instant::now();
+    why(&device);
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
 }
 
 #[test]

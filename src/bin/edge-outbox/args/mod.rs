@@ -1,6 +1,8 @@
 //! What can be asked of the tool. The words here are its help.
 
 mod broker;
+#[cfg(test)]
+mod manual;
 mod settings;
 mod values;
 
@@ -19,7 +21,7 @@ pub use values::{Header, RowId};
 ///
 /// Exit codes: 0 done; 1 the outbox, the disk or the broker says no; 2 wrong usage; 3 not done within --timeout.
 #[derive(Parser)]
-#[command(name = "edge-outbox", version, disable_help_subcommand = true)]
+#[command(name = "edge-outbox", version)]
 pub struct Args {
     #[command(subcommand)]
     pub command: Command,
@@ -27,7 +29,7 @@ pub struct Args {
 
 #[derive(Subcommand)]
 pub enum Command {
-    /// Creates the outbox in a database, brings it up to this version, and puts back triggers that are missing
+    /// Creates the outbox, or brings it up to this version and puts back what is missing
     Init(Init),
     /// Writes a message, or one for each line of standard input
     Enqueue(Enqueue),
@@ -35,7 +37,7 @@ pub enum Command {
     Forward(Forward),
     /// Tells how the outbox and its forwarder stand
     Status(Status),
-    /// Lists messages, oldest first
+    /// Lists messages, oldest or newest first
     List(List),
     /// Shows one message
     Show(Show),
@@ -51,6 +53,9 @@ pub enum Command {
     Completions(Completions),
 }
 
+/// Behind the options of the command itself.
+const LAST: usize = 500;
+
 /// The database, for each command.
 #[derive(Clone, clap::Args)]
 pub struct Database {
@@ -58,7 +63,7 @@ pub struct Database {
     #[arg(value_name = "DB")]
     pub path: PathBuf,
     /// How long to wait while another program keeps the database locked, with its unit [default: 5s]
-    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    #[arg(long, value_name = "DURATION", value_parser = values::duration, display_order = LAST)]
     pub busy_timeout: Option<Duration>,
 }
 
@@ -162,9 +167,15 @@ pub struct List {
     /// Only those of this key
     #[arg(long, value_name = "KEY")]
     pub key: Option<String>,
+    /// The newest first
+    #[arg(long)]
+    pub newest: bool,
     /// Only those with a greater row id
-    #[arg(long, value_name = "ID", default_value_t = 0)]
+    #[arg(long, value_name = "ID", default_value = "0", value_parser = values::bound, conflicts_with = "newest")]
     pub after: i64,
+    /// With --newest: only those with a smaller row id
+    #[arg(long, value_name = "ID", requires = "newest", value_parser = values::bound)]
+    pub before: Option<i64>,
     /// How many at most; 0 for all
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub limit: usize,

@@ -18,19 +18,19 @@ pub struct WriteSettings {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Largest payload, in bytes [default: 262144]
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, hide_short_help = true, value_name = "BYTES")]
     pub max_payload: Option<usize>,
     /// Most messages that may be pending [default: no limit]
-    #[arg(long, value_name = "N")]
+    #[arg(long, hide_short_help = true, value_name = "N")]
     pub max_pending: Option<u64>,
     /// Most bytes that pending messages may have together [default: no limit]
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, hide_short_help = true, value_name = "BYTES")]
     pub max_pending_bytes: Option<u64>,
     /// Bytes of the disk that are left to others [default: 16777216]
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, hide_short_help = true, value_name = "BYTES")]
     pub keep_free: Option<u64>,
     /// Bytes of a file beside the database that hold a place on the disk, or 0; the same for all who write [default: 4194304]
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, hide_short_help = true, value_name = "BYTES")]
     pub reserve: Option<u64>,
 }
 
@@ -64,43 +64,43 @@ pub struct ForwardSettings {
     #[command(flatten)]
     pub write: WriteSettings,
     /// Messages in flight: sent and not yet acknowledged [default: 256]
-    #[arg(long, value_name = "N")]
+    #[arg(long, hide_short_help = true, value_name = "N")]
     pub window: Option<usize>,
     /// Bytes in flight; a larger message goes alone [default: 65536]
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, hide_short_help = true, value_name = "BYTES")]
     pub window_bytes: Option<usize>,
     /// What may overtake within a key: per-key (only retries) or strict (nothing) [default: per-key]
-    #[arg(long, value_name = "ORDERING", value_parser = values::ordering)]
+    #[arg(long, hide_short_help = true, value_name = "ORDERING", value_parser = values::ordering)]
     pub ordering: Option<Ordering>,
-    /// Refusals "for now" before a message is parked as FAILED [default: 10]
-    #[arg(long, value_name = "N")]
+    /// Refusals "for now" before a message is parked as failed [default: 10]
+    #[arg(long, hide_short_help = true, value_name = "N")]
     pub max_attempts: Option<u32>,
     /// The first wait after such a refusal, with its unit; it doubles each time [default: 1s]
-    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    #[arg(long, hide_short_help = true, value_name = "DURATION", value_parser = values::duration)]
     pub retry_first: Option<Duration>,
     /// The longest wait after such a refusal, with its unit [default: 5m]
-    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    #[arg(long, hide_short_help = true, value_name = "DURATION", value_parser = values::duration)]
     pub retry_longest: Option<Duration>,
     /// The first wait before a new session, with its unit; it doubles each time [default: 250ms]
-    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    #[arg(long, hide_short_help = true, value_name = "DURATION", value_parser = values::duration)]
     pub reconnect_first: Option<Duration>,
     /// The longest wait before a new session, with its unit [default: 1m]
-    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    #[arg(long, hide_short_help = true, value_name = "DURATION", value_parser = values::duration)]
     pub reconnect_longest: Option<Duration>,
     /// How long a standing session may owe an acknowledgement, with its unit [default: 20s]
-    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    #[arg(long, hide_short_help = true, value_name = "DURATION", value_parser = values::duration)]
     pub ack_timeout: Option<Duration>,
-    /// Messages of a topic that the broker closed: hold, or park them as FAILED [default: hold]
-    #[arg(long, value_name = "CHOICE", value_parser = values::closed_topics)]
+    /// Messages of a topic that the broker closed: hold, or park them as failed [default: hold]
+    #[arg(long, hide_short_help = true, value_name = "CHOICE", value_parser = values::closed_topics)]
     pub closed_topics: Option<ClosedTopics>,
     /// How long the table may lag behind acknowledgements, with its unit; shorter wears the card [default: 1s]
-    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    #[arg(long, hide_short_help = true, value_name = "DURATION", value_parser = values::duration)]
     pub settle_after: Option<Duration>,
     /// How long a sent message stays in the table, with its unit [default: 1h]
-    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    #[arg(long, hide_short_help = true, value_name = "DURATION", value_parser = values::duration)]
     pub retention: Option<Duration>,
     /// How often it is looked for commits of other programs, with its unit [default: 100ms]
-    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    #[arg(long, hide_short_help = true, value_name = "DURATION", value_parser = values::duration)]
     pub poll_interval: Option<Duration>,
 }
 

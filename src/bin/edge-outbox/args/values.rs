@@ -37,6 +37,14 @@ pub fn row_id(text: &str) -> Result<RowId, String> {
     }
 }
 
+/// A row to begin behind; 0 for the very beginning.
+pub fn bound(text: &str) -> Result<i64, String> {
+    match text {
+        "0" => Ok(0),
+        _ => row_id(text).map(RowId::row),
+    }
+}
+
 pub fn header(text: &str) -> Result<Header, String> {
     let (name, value) = text.split_once('=').ok_or("NAME=VALUE is expected, with an = between them")?;
     Ok(Header { name: name.to_owned(), value: value.to_owned() })

@@ -31,8 +31,7 @@ pub fn run(args: &Enqueue, outbox: &Outbox, message: Message) -> Result<(), Fail
     let Writing { committed, .. } = writing;
     match end {
         End::Whole => {
-            let messages = if committed == 1 { "message" } else { "messages" };
-            failure::say(format_args!("{} {messages} enqueued", output::count(committed)));
+            failure::say(format_args!("enqueued {}", output::counted(committed, "message")));
             Ok(())
         }
         End::TooLong => {
@@ -82,7 +81,7 @@ impl Writing<'_> {
             Err(error @ Error::MaybeCommitted(_)) => (error, Some(last)),
             Err(error) => (error, None),
         };
-        let failure = Failure::of(&self.args.database.path, &error);
+        let failure = self.args.database.failure(&error);
         Err(failure.and(perhaps.map_or_else(|| go_on(self.committed), |last| look(self.committed, last))))
     }
 
@@ -118,8 +117,8 @@ fn look(committed: u64, perhaps: u64) -> String {
     let doubtful = if first == last { format!("Line {first}") } else { format!("Lines {first} to {last}") };
     let (none, all) = (committed + 1, perhaps + 1);
     format!(
-        "{doubtful} of standard input may be in or not, all lines before are, none after. Look at the end of what \
-         `edge-outbox list --limit 0` shows; to go on: tail -n +{all} FILE if they are in, tail -n +{none} FILE if not"
+        "{doubtful} of standard input may be in or not, all lines before are, none after. To go on: \
+         tail -n +{all} FILE if they are in, tail -n +{none} FILE if not"
     )
 }
 

@@ -36,7 +36,7 @@ pub fn run(args: Enqueue) -> Result<ExitCode, Failure> {
 
 fn one(args: &Enqueue, outbox: &Outbox, message: &Message) -> Result<(), Failure> {
     let written = outbox.transaction(|tx| outbox.enqueue(tx, message));
-    let row = written.map_err(|error| Failure::of(&args.database.path, &error))?.row();
+    let row = written.map_err(|error| args.database.failure(&error))?.row();
     let mut out = io::stdout().lock();
     writeln!(out, "{row}").and_then(|()| out.flush()).map_err(|error| {
         Failure::no(format_args!("row {row} is in, but standard output does not take its number: {error}"))
@@ -59,7 +59,7 @@ fn message(args: &Enqueue) -> Message {
 fn open(args: &Enqueue, settings: Settings) -> Result<Outbox, Failure> {
     let builder = Outbox::builder(&args.database.path).settings(settings);
     let builder = if args.create { builder } else { builder.existing() };
-    builder.open().map_err(|error| Failure::of(&args.database.path, &error))
+    builder.open().map_err(|error| args.database.failure(&error))
 }
 
 /// Text where it is text: so it stands in the table.

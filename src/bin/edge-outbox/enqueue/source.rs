@@ -20,7 +20,7 @@ impl Source {
             (Some(argument), _) if argument != "-" => Ok(Source::Argument(argument.to_owned())),
             (_, Some(path)) if path.as_os_str() != "-" => match File::open(path) {
                 Ok(file) => Ok(Source::File(path.to_owned(), file)),
-                Err(error) => Err(Failure::usage(format_args!("--file {}: {error}", path.display()))),
+                Err(error) => Err(Failure::usage(format_args!("--file {}: {error}", output::path(path)))),
             },
             _ => Ok(Source::StandardInput),
         }
@@ -30,7 +30,7 @@ impl Source {
     pub fn read(self, max_payload: usize) -> Result<Vec<u8>, Failure> {
         let (name, read) = match self {
             Source::Argument(argument) => ("the PAYLOAD".to_owned(), Ok(argument.into_encoded_bytes())),
-            Source::File(path, file) => (path.display().to_string(), bounded(file, max_payload)),
+            Source::File(path, file) => (output::path(&path), bounded(file, max_payload)),
             Source::StandardInput => {
                 tell_a_person("reading the message");
                 ("standard input".to_owned(), bounded(io::stdin().lock(), max_payload))

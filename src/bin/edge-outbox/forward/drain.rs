@@ -89,11 +89,10 @@ impl Drain {
         match outbox.stats() {
             // by the shutdown's last acknowledgements
             Ok(stats) if stats.pending == 0 => drained(&figures.status().storage, database),
-            _ => Err(Failure::timed_out(format_args!(
-                "{}: not drained within --timeout: {}",
-                database.path.display(),
-                left(outbox, figures.status(), database)
-            ))),
+            _ => Err(Failure::timed_out(
+                database
+                    .says(format_args!("not drained within --timeout: {}", left(outbox, figures.status(), database))),
+            )),
         }
     }
 
@@ -105,9 +104,9 @@ impl Drain {
         let parked = own.max(self.failed_before.map_or(0, |before| now.saturating_sub(before)));
         if parked > 0 {
             failure::say(format_args!(
-                "warning: {} parked as FAILED meanwhile; to see them: edge-outbox list {} --status failed",
+                "warning: {} parked as failed meanwhile; to see them: edge-outbox list {} --status failed",
                 output::counted(parked, "message"),
-                database.path.display()
+                database.shown()
             ));
         }
     }
@@ -116,7 +115,7 @@ impl Drain {
 /// Nothing is pending, of what can be read: nobody knows what stood in the rest.
 fn drained(storage: &Storage, database: &Database) -> Result<ExitCode, Failure> {
     let Storage::Damaged(why) = storage else { return Ok(ExitCode::SUCCESS) };
-    let file = database.path.display();
+    let file = database.shown();
     Err(Failure::no(format_args!(
         "{file}: drained of what can be read, but {why}\nWhich rows cannot be: edge-outbox check {file}"
     )))

@@ -9,16 +9,22 @@ use rustix::fs::fstat;
 
 use super::screen::Screen;
 use crate::failure::Failure;
+use crate::output;
 
 /// As `RUST_LOG` says, by default from `info` on.
 pub fn begin(screen: &Screen) -> Result<(), Failure> {
     let filter = env::var("RUST_LOG").unwrap_or_else(|_| "edge_outbox=info".to_owned());
     let mut log = Builder::new();
-    log.parse_filters(&filter).format_timestamp_secs();
-    if is_systemd_journal() {
-        // It has a time of its own, and reads the level from the line's beginning: sd-daemon(3).
-        log.format(|out, record| writeln!(out, "<{}>{}: {}", priority(record.level()), record.target(), record.args()));
-    }
+    log.parse_filters(&filter);
+    let to_journal = is_systemd_journal();
+    log.format(move |out, record| {
+        let (level, said) = (record.level(), output::line(&record.args().to_string()));
+        match to_journal {
+            // It has a time of its own, and reads the level from the line's beginning: sd-daemon(3).
+            true => writeln!(out, "<{}>{}: {said}", priority(level), record.target()),
+            false => writeln!(out, "[{} {level:<5} {}] {said}", out.timestamp_seconds(), record.target()),
+        }
+    });
     if screen.is_watched() {
         log.target(Target::Pipe(Box::new(screen.log_target())));
     }

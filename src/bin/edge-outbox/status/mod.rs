@@ -45,7 +45,7 @@ struct Count {
 
 impl Count {
     fn take(database: &Database, inspector: &Inspector) -> Self {
-        let figures = inspector.figures().map_err(|error| Failure::of(&database.path, &error));
+        let figures = inspector.figures().map_err(|error| database.failure(&error));
         Count { at: SystemTime::now(), figures }
     }
 }
@@ -64,7 +64,7 @@ impl View {
         View {
             database: inspector.path().display().to_string(),
             count,
-            files: inspector.files().map_err(|error| Failure::of(&database.path, &error)),
+            files: inspector.files().map_err(|error| database.failure(&error)),
             forwarder: inspector.forwarder(),
         }
     }

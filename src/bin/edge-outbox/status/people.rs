@@ -6,8 +6,8 @@ use edge_outbox::inspector::{Figures, Files, Forwarder, Live};
 use edge_outbox::{FailedMessage, LinkState, Role};
 
 use super::View;
-use crate::json;
 use crate::output::{age, bytes, count, counted, duration, line};
+use crate::words;
 
 /// Closed topics that are named.
 const NAMED: usize = 10;
@@ -105,7 +105,7 @@ fn active(table: &mut Table, live: &Live) {
     if live.damaged > 0 {
         table.row("  damaged", &explained(live.damaged, "parked since it began"));
     }
-    match json::storage(&status.storage) {
+    match words::storage(&status.storage) {
         ("ok", _) => {}
         (word, None) => table.row("  storage", word),
         (word, Some(why)) => table.row("  storage", &format!("{word}: {why}")),

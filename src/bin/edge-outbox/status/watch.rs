@@ -9,13 +9,11 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
-
 use super::{Count, Form, View};
 use crate::args::Database;
 use crate::failure::Failure;
-use crate::output::{cut, terminal};
+use crate::signals;
+use crate::terminal::Screen;
 
 const EVERY: Duration = Duration::from_secs(1);
 /// How much longer than a count there is none.
@@ -29,7 +27,8 @@ enum Event {
 pub fn run(database: Database, form: Form) -> Result<ExitCode, Failure> {
     let inspector = database.inspect()?;
     let (tell, events) = mpsc::channel();
-    end_at_signals(tell.clone())?;
+    let end = tell.clone();
+    signals::listen(move |_| drop(end.send(Event::End)))?;
     let counted = database.clone();
     thread::spawn(move || count(&counted, &tell));
 
@@ -62,13 +61,6 @@ fn wait(events: &Receiver<Event>, until: Instant, count: &mut Option<Count>) -> 
     }
 }
 
-fn end_at_signals(tell: Sender<Event>) -> Result<(), Failure> {
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])
-        .map_err(|error| Failure::no(format_args!("cannot wait for signals: {error}")))?;
-    thread::spawn(move || signals.forever().try_for_each(|_| tell.send(Event::End)));
-    Ok(())
-}
-
 /// Opens the database anew each time, so that one that was replaced is seen as it is now.
 fn count(database: &Database, tell: &Sender<Event>) {
     loop {
@@ -98,38 +90,4 @@ fn draw(view: &View, form: Form, screen: Option<&mut Screen>) -> Result<(), Fail
         }
     }
     Ok(out.flush()?)
-}
-
-/// The terminal's other screen: what stood there is there again at the end.
-struct Screen;
-
-impl Screen {
-    /// `None` where standard output is no terminal, or one that understands nothing.
-    fn enter() -> io::Result<Option<Self>> {
-        if terminal().is_none() || std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb") {
-            return Ok(None);
-        }
-        let screen = Screen;
-        say("\x1b[?1049h\x1b[?25l")?;
-        Ok(Some(screen))
-    }
-
-    /// Written over what stands there, so that nothing flickers.
-    fn draw(&mut self, lines: &[String]) -> io::Result<()> {
-        let (columns, rows) = terminal().unwrap_or((80, 24));
-        let shown: Vec<_> = lines.iter().take(rows).map(|line| format!("{}\x1b[K", cut(line, columns))).collect();
-        say(&format!("\x1b[H{}\x1b[J", shown.join("\r\n")))
-    }
-}
-
-impl Drop for Screen {
-    fn drop(&mut self) {
-        let _ = say("\x1b[?25h\x1b[?1049l");
-    }
-}
-
-fn say(text: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.flush()
 }
