@@ -53,11 +53,23 @@ pub enum LinkState {
         /// Why the last one ended or could not be had.
         why: String,
     },
-    /// The broker does not want this client: credentials, certificate, not allowed. Or it lets us in and has closed
-    /// every topic that was tried.
+    /// The broker does not want this client: credentials, certificate, not allowed. Nothing is charged to any message.
     Refused {
+        /// Since when there is no session.
+        since: Instant,
+        /// When the next one is tried; in the past while it is. [`Outbox::resume`](crate::Outbox::resume) does not wait
+        /// for it.
+        next_try: Instant,
         /// Its words.
         why: String,
+    },
+    /// It stands, and nothing goes through it: every topic that was tried is closed, nothing was sent on it, and nothing
+    /// else is left to try. [`Status::closed_topics`] has the broker's words.
+    TopicsClosed {
+        /// Since when the broker has said nothing else.
+        since: Instant,
+        /// When one of them is tried again.
+        next_try: Instant,
     },
     /// [`Outbox::pause`](crate::Outbox::pause) was called.
     Paused,

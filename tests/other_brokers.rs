@@ -220,7 +220,7 @@ fn assert_holds(archived: Vec<Archived>, messages: &[Message]) {
 fn refusal(outbox: &Outbox) -> String {
     let mut words = String::new();
     eventually("a session that is refused", || match outbox.status().link {
-        LinkState::Refused { why } => {
+        LinkState::Refused { why, .. } => {
             words = why;
             true
         }

@@ -60,12 +60,16 @@ impl Outage {
         let why = || self.why.clone();
         match dispatcher.session() {
             _ if dispatcher.is_paused() => LinkState::Paused,
-            Session::Up { .. } if dispatcher.all_topics_shut() => {
-                LinkState::Refused { why: "the broker has closed every topic that was tried".to_owned() }
-            }
-            Session::Up { .. } => LinkState::Up,
-            Session::Down { .. } | Session::Connecting { .. } if dispatcher.was_refused() => {
-                LinkState::Refused { why: why() }
+            Session::Up { .. } => match dispatcher.all_topics_shut() {
+                Some(since) => LinkState::TopicsClosed {
+                    since: begun + since,
+                    next_try: begun + dispatcher.next_topic().unwrap_or(since),
+                },
+                None => LinkState::Up,
+            },
+            // while it is being tried again, too: that changes nothing for whoever has to mend it
+            Session::Down { until: at } | Session::Connecting { since: at } if dispatcher.was_refused() => {
+                LinkState::Refused { since: self.since, next_try: begun + *at, why: why() }
             }
             Session::Down { until } if dispatcher.session_number() > 0 => {
                 LinkState::Offline { since: self.since, next_try: begun + *until, why: why() }

@@ -58,7 +58,8 @@ enum Link {
     Connecting,
     Up,
     Offline { since_ms: u64, next_try_ms: u64, why: String },
-    Refused { why: String },
+    Refused { since_ms: u64, next_try_ms: u64, why: String },
+    TopicsClosed { since_ms: u64, next_try_ms: u64 },
     Paused,
 }
 
@@ -122,6 +123,8 @@ fn written(text: &str) -> usize {
 pub(crate) fn encode(live: &Live, now: Instant) -> Vec<u8> {
     let Status { role, link, closed_topics, storage, failed } = &live.status;
     let topic = |closed: &ClosedTopic| Topic { topic: closed.topic.clone(), reason: closed.reason.clone() };
+    let since = |since: &Instant| millis(now.saturating_duration_since(*since));
+    let until = |until: &Instant| millis(until.saturating_duration_since(now));
     let line = Line {
         version: VERSION,
         pid: live.process,
@@ -130,12 +133,15 @@ pub(crate) fn encode(live: &Live, now: Instant) -> Vec<u8> {
         link: match link {
             LinkState::Connecting => Link::Connecting,
             LinkState::Up => Link::Up,
-            LinkState::Offline { since, next_try, why } => Link::Offline {
-                since_ms: millis(now.saturating_duration_since(*since)),
-                next_try_ms: millis(next_try.saturating_duration_since(now)),
-                why: cut(why),
-            },
-            LinkState::Refused { why } => Link::Refused { why: cut(why) },
+            LinkState::Offline { since: begun, next_try, why } => {
+                Link::Offline { since_ms: since(begun), next_try_ms: until(next_try), why: cut(why) }
+            }
+            LinkState::Refused { since: begun, next_try, why } => {
+                Link::Refused { since_ms: since(begun), next_try_ms: until(next_try), why: cut(why) }
+            }
+            LinkState::TopicsClosed { since: begun, next_try } => {
+                Link::TopicsClosed { since_ms: since(begun), next_try_ms: until(next_try) }
+            }
             LinkState::Paused => Link::Paused,
         },
         closed_topics: closed_topics.iter().map(topic).collect(),
@@ -171,17 +177,22 @@ pub(crate) fn decode(line: &[u8], now: Instant) -> Result<Live, String> {
     }
     let line: Line = serde_json::from_slice(line).map_err(not_understood)?;
     let closed_topics = line.closed_topics.into_iter().map(|Topic { topic, reason }| ClosedTopic { topic, reason });
+    let since = |ms| now.checked_sub(duration(ms)).unwrap_or(now);
+    let next_try = |ms| now.checked_add(duration(ms)).unwrap_or(now);
     let status = Status {
         role: line.role.0,
         link: match line.link {
             Link::Connecting => LinkState::Connecting,
             Link::Up => LinkState::Up,
-            Link::Offline { since_ms, next_try_ms, why } => LinkState::Offline {
-                since: now.checked_sub(duration(since_ms)).unwrap_or(now),
-                next_try: now.checked_add(duration(next_try_ms)).unwrap_or(now),
-                why,
-            },
-            Link::Refused { why } => LinkState::Refused { why },
+            Link::Offline { since_ms, next_try_ms, why } => {
+                LinkState::Offline { since: since(since_ms), next_try: next_try(next_try_ms), why }
+            }
+            Link::Refused { since_ms, next_try_ms, why } => {
+                LinkState::Refused { since: since(since_ms), next_try: next_try(next_try_ms), why }
+            }
+            Link::TopicsClosed { since_ms, next_try_ms } => {
+                LinkState::TopicsClosed { since: since(since_ms), next_try: next_try(next_try_ms) }
+            }
             Link::Paused => LinkState::Paused,
         },
         closed_topics: closed_topics.collect(),
@@ -255,7 +266,8 @@ mod tests {
                 next_try: now + Duration::from_millis(7),
                 why: words(),
             },
-            LinkState::Refused { why: words() },
+            LinkState::Refused { since: now - Duration::from_millis(1), next_try: now, why: words() },
+            LinkState::TopicsClosed { since: now, next_try: now + Duration::from_secs(60) },
             LinkState::Paused,
         ];
         let storages = [
@@ -315,7 +327,8 @@ mod tests {
         let some = first_of(&topics);
         assert!((3..1_024).contains(&some.len()), "{}", some.len());
         assert!(some.iter().all(|closed| closed.reason.len() <= MOST_OF_WORDS + '…'.len_utf8()));
-        let link = LinkState::Refused { why: endless.clone() };
+        let (since, next_try) = (Instant::now(), Instant::now());
+        let link = LinkState::Refused { since, next_try, why: endless.clone() };
         let storage = Storage::Failing(endless.clone());
         let full = Status { link, storage, closed_topics: some, failed: Some(endless), ..status() };
         let length = encode(&live(full), Instant::now()).len();

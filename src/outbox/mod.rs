@@ -245,7 +245,8 @@ impl Outbox {
         self.command(Command::Pause).map(drop)
     }
 
-    /// Goes on after [`pause`](Self::pause).
+    /// Goes on after [`pause`](Self::pause). Paused or not: the next session and closed topics are tried at once, instead
+    /// of when their time has come. For when a password or an access list was mended.
     ///
     /// # Errors
     /// [`Error::NoBroker`], [`Error::Stopped`], [`Error::Panicked`].

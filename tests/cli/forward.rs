@@ -11,7 +11,9 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::device::{Device, enqueue, eventually, numbered, value};
+use edge_outbox::{Inspector, QoS};
+
+use crate::device::{Device, SOON, enqueue, eventually, numbered, value};
 use crate::mosquitto::Mosquitto;
 use crate::tool::{Ran, Running, command, run};
 
@@ -93,6 +95,21 @@ fn a_drain_without_a_broker_ends_with_3_at_its_timeout_and_says_why() {
 }
 
 #[test]
+fn a_drain_says_at_its_end_what_is_the_matter_with_the_storage() {
+    let device = device(numbered("weather/roof", 0..1));
+    let most: u64 = 1 << 40; // what the setting allows
+    if Inspector::open(device.database(), SOON).unwrap().files().unwrap().free > most {
+        println!("SKIPPED: this disk has more free space than can be kept free");
+        return;
+    }
+    let mut drain = command(["forward", "--drain", "--timeout=2", "--to", &nowhere(), &format!("--keep-free={most}")]);
+    drain.arg(device.database());
+    let said = ran(drain).refused(3);
+    assert!(said.contains("no session with the broker: "), "{said}");
+    assert!(said.contains("; the disk has too little space left, and new messages are turned away"), "{said}");
+}
+
+#[test]
 fn a_drain_that_the_broker_refuses_ends_with_its_words() {
     let mosquitto = Mosquitto::start_with(&["allow_anonymous false"]);
     let device = device(numbered("weather/roof", 0..1));
@@ -101,19 +118,43 @@ fn a_drain_that_the_broker_refuses_ends_with_its_words() {
     assert!(said.contains("1 message pending"), "{said}");
 }
 
-#[test]
-fn a_drain_tells_which_topics_are_closed() {
+/// A mosquitto that lets everybody write `open/#` and nothing else.
+fn particular() -> Mosquitto {
     let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("acl"), "topic write open/#\n").unwrap();
-    let mosquitto = Mosquitto::start_in(folder, &["acl_file acl"]);
-    let device = device(numbered("open/roof", 0..1));
-    ran(forward_to(&device, &mosquitto.url(), &["--drain"])).ok();
-    enqueue(&device.open_writer(), numbered("open/roof", 1..2).chain(numbered("closed/roof", 0..2)));
-    // One of an open topic in each look: where all that were tried are closed the broker refuses us altogether.
-    let said = ran(forward_to(&device, &mosquitto.url(), &["--drain", "--timeout", "3"]));
-    assert!(matches!(said.code, Some(1 | 3)), "{said:?}");
-    assert!(said.err.contains("closed topic \"closed/roof\": "), "{}", said.err);
-    assert!(said.err.contains("2 messages pending"), "{}", said.err);
+    fs::write(folder.path().join("acl"), "topic write open/#\ntopic read #\n").unwrap();
+    Mosquitto::start_in(folder, &["acl_file acl"])
+}
+
+#[test]
+fn a_drain_sends_all_it_can_whatever_the_order_and_waits_for_closed_topics_until_its_timeout() {
+    let mosquitto = particular();
+    let open = |qos| numbered("open/roof", 0..1).map(move |message| message.with_qos(qos));
+    let closed = || numbered("closed/roof", 0..2);
+    for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
+        let orders: [Vec<_>; 3] =
+            [open(qos).chain(closed()).collect(), closed().chain(open(qos)).collect(), closed().collect()];
+        for messages in orders {
+            let device = device(messages.clone());
+            let said = ran(forward_to(&device, &mosquitto.url(), &["--drain", "--timeout", "2"])).refused(3);
+            let order: Vec<&str> = messages.iter().map(|message| message.topic.as_str()).collect();
+            for words in ["2 messages pending", "closed topic \"closed/roof\": not authorised", "--timeout ends that"] {
+                assert!(said.contains(words), "{words:?} is missing for {order:?} in: {said}");
+            }
+            assert_eq!(pending(&device), 2, "{order:?}");
+        }
+    }
+}
+
+#[test]
+fn a_drain_goes_on_by_itself_once_its_topics_are_open_again() {
+    let mosquitto = particular();
+    let device = device(numbered("closed/roof", 0..2).chain(numbered("open/roof", 0..1)));
+    let mut drain = Running::start(forward_to(&device, &mosquitto.url(), &["--drain"]));
+    drain.hear("waiting for closed topics, with 2 messages pending");
+    fs::write(mosquitto.folder().join("acl"), "topic readwrite #\n").unwrap();
+    mosquitto.signal("HUP");
+    assert_eq!(drain.wait().0.code(), Some(0));
+    assert_eq!(pending(&device), 0);
 }
 
 #[test]
@@ -156,6 +197,22 @@ fn a_drain_that_stands_by_ends_when_the_other_one_has_sent_everything() {
     mosquitto.signal("CONT");
     assert_eq!(drain.wait().0.code(), Some(0));
     assert_eq!(pending(&device), 0);
+}
+
+#[test]
+fn a_drain_that_stands_by_tells_why_the_other_one_does_not_send() {
+    let (mosquitto, strict) = (particular(), Mosquitto::start_with(&["allow_anonymous false"]));
+    for (url, told, words) in [
+        (mosquitto.url(), "closed topic", "closed topic \"closed/roof\": not authorised"),
+        (strict.url(), "no session with the broker", "the broker refuses: the broker does not allow this client"),
+    ] {
+        let device = device(numbered("closed/roof", 0..2));
+        let mut other = Running::start(forward_to(&device, &url, &[]));
+        other.hear(told);
+        let said = ran(forward_to(&device, &mosquitto.url(), &["--drain", "--timeout", "2"])).refused(3);
+        let process = format!("standing by, for process {} has the database: ", other.child.id());
+        assert!(said.contains(&process) && said.contains(words), "{said}");
+    }
 }
 
 #[test]

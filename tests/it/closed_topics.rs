@@ -6,9 +6,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use edge_outbox::broker::Mqtt;
-use edge_outbox::{Message, Ordering, Outbox, QoS, Settings};
+use edge_outbox::{Backoff, LinkState, Message, Ordering, Outbox, QoS, Settings};
 
-use crate::device::{Device, SOON, enqueue, quick};
+use crate::device::{Device, SOON, broker, enqueue, quick, take};
 use crate::mosquitto::Mosquitto;
 use crate::mqtt::journal;
 use crate::proxy::Proxy;
@@ -72,6 +72,39 @@ fn an_access_list_that_was_wrong_charges_nothing_and_once_mended_everything_goes
     let received = subscriber.take(250);
     let keyed: Vec<&str> = received.iter().map(|one| one.text()).filter(|text| text.starts_with("keyed")).collect();
     assert_eq!(keyed, (0..100).map(|n| format!("keyed {n}")).collect::<Vec<_>>());
+}
+
+/// The session stands, and a refusal of the client would be something else.
+#[test]
+fn where_every_topic_is_closed_the_link_says_so_until_one_is_sent_to() {
+    let (device, long) = (Device::new(), Duration::from_secs(3_600));
+    let (broker, everything) = broker();
+    broker.close_topic("shut/#", "not for you").unwrap();
+    let settings = Settings { reconnect: Backoff { first: long, longest: long }, ..quick() };
+    let outbox = device.open_with(settings, broker.clone());
+    enqueue(&outbox, to("shut/1", QoS::AtLeastOnce, 2).chain(to("shut/2", QoS::AtLeastOnce, 2)));
+    let all_closed = || match outbox.status().link {
+        LinkState::TopicsClosed { since, next_try } => Some((since, next_try)),
+        _ => None,
+    };
+    wait_for("all are closed", || all_closed().is_some() && closed(&outbox).len() == 2);
+    let (since, next_try) = all_closed().unwrap();
+    assert!(since <= Instant::now() && next_try > since + long / 4, "{since:?} {next_try:?}");
+
+    enqueue(&outbox, to("open", QoS::AtLeastOnce, 1));
+    assert_eq!(take(&everything), "open 0");
+    wait_for("something was sent", || outbox.status().link == LinkState::Up);
+    enqueue(&outbox, to("shut/3", QoS::AtLeastOnce, 1));
+    wait_for("the third", || closed(&outbox).len() == 3);
+    assert_eq!(outbox.status().link, LinkState::Up);
+
+    // an hour before their time
+    broker.open_topic("shut/#").unwrap();
+    outbox.resume().unwrap();
+    let mut late: Vec<String> = (0..5).map(|_| take(&everything)).collect();
+    late.sort();
+    assert_eq!(late, ["shut/1 0", "shut/1 1", "shut/2 0", "shut/2 1", "shut/3 0"]);
+    wait_for("all are open", || closed(&outbox).is_empty());
 }
 
 #[test]

@@ -147,7 +147,8 @@ fn an_outage_is_told_with_its_reason_and_how_long_it_lasts() {
     wait_for_live(&device.database(), "paused", |live| live.status.link == LinkState::Paused);
     broker.refuse_sessions("not \"you\"");
     outbox.resume().unwrap();
-    let refused = |live: &Live| matches!(&live.status.link, LinkState::Refused { why } if why.contains("not \"you\""));
+    let refused =
+        |live: &Live| matches!(&live.status.link, LinkState::Refused { why, .. } if why.contains("not \"you\""));
     wait_for_live(&device.database(), "refused", refused);
 }
 

@@ -143,7 +143,7 @@ impl House {
     fn wait_for_words(&self, word: &str) -> String {
         let mut said = String::new();
         self.wait_until(word, |house| {
-            if let LinkState::Offline { why, .. } | LinkState::Refused { why } = house.outbox.status().link {
+            if let LinkState::Offline { why, .. } | LinkState::Refused { why, .. } = house.outbox.status().link {
                 said = why;
             }
             said.contains(word)

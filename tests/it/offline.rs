@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use edge_outbox::broker::InProcess;
 use edge_outbox::{Backoff, LinkState, Message, Outbox, Settings};
@@ -123,6 +123,30 @@ fn an_outage_costs_no_message_an_attempt_and_everything_goes_when_it_ends() {
 }
 
 #[test]
+fn resuming_tries_a_broker_at_once_that_refused_or_was_not_there() {
+    let (device, long) = (Device::new(), Duration::from_secs(3_600));
+    let (broker, everything) = broker();
+    broker.refuse_sessions("wrong password");
+    let settings = Settings { reconnect: Backoff { first: long, longest: long }, ..quick() };
+    let outbox = device.open_with(settings, broker.clone());
+    enqueue(&outbox, numbered("t", 0..1));
+    let begun = Instant::now();
+    wait_for_status(&outbox, "the refusal", |status| matches!(status.link, LinkState::Refused { .. }));
+    let LinkState::Refused { since, next_try, .. } = outbox.status().link else { panic!("{outbox:?}") };
+    assert!(since <= Instant::now() && next_try > begun + long / 4, "{outbox:?}");
+    broker.accept_sessions();
+    outbox.resume().unwrap();
+    assert_eq!(take(&everything), "0");
+
+    broker.go_offline();
+    wait_for_status(&outbox, "the outage", |status| matches!(status.link, LinkState::Offline { .. }));
+    enqueue(&outbox, numbered("t", 1..2));
+    broker.go_online();
+    outbox.resume().unwrap();
+    assert_eq!(take(&everything), "1");
+}
+
+#[test]
 fn a_refused_session_is_told_apart_and_costs_nothing_either() {
     let device = Device::new();
     let (broker, everything) = broker();
@@ -132,7 +156,7 @@ fn a_refused_session_is_told_apart_and_costs_nothing_either() {
     wait_for_status(
         &outbox,
         "the refusal",
-        |status| matches!(&status.link, LinkState::Refused { why } if why.contains("wrong password")),
+        |status| matches!(&status.link, LinkState::Refused { why, .. } if why.contains("wrong password")),
     );
     assert!(broker.wait_until(SOON, |counts| counts.connects >= 5));
     assert_eq!(value::<i64>(&device.sql(), "SELECT sum(attempts) FROM outbox", []), 0);

@@ -167,10 +167,12 @@ impl<'a> From<&'a Forwarder> for Active<'a> {
         let status = &live.status;
         let (link, link_why) = words::link(&status.link);
         let (storage, storage_why) = words::storage(&status.storage);
+        let until = |at: &Instant| ms(at.saturating_duration_since(Instant::now()));
         let (offline_ms, next_try_ms) = match &status.link {
-            LinkState::Offline { since, next_try, .. } => {
-                (Some(ms(since.elapsed())), Some(ms(next_try.saturating_duration_since(Instant::now()))))
+            LinkState::Offline { since, next_try, .. } | LinkState::Refused { since, next_try, .. } => {
+                (Some(ms(since.elapsed())), Some(until(next_try)))
             }
+            LinkState::TopicsClosed { next_try, .. } => (None, Some(until(next_try))),
             _ => (None, None),
         };
         Active {

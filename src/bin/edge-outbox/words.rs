@@ -49,7 +49,8 @@ pub fn link(link: &LinkState) -> (&'static str, Option<&str>) {
         LinkState::Connecting => ("connecting", None),
         LinkState::Up => ("up", None),
         LinkState::Offline { why, .. } => ("offline", Some(why)),
-        LinkState::Refused { why } => ("refused", Some(why)),
+        LinkState::Refused { why, .. } => ("refused", Some(why)),
+        LinkState::TopicsClosed { .. } => ("topics_closed", None),
         LinkState::Paused => ("paused", None),
         _ => (UNKNOWN, None),
     }

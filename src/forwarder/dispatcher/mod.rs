@@ -211,8 +211,10 @@ impl Dispatcher {
         self.paused = true;
     }
 
+    /// Somebody says that it can be tried: also where nothing was paused.
     pub fn resume(&mut self) {
         self.paused = false;
+        self.try_now();
     }
 
     /// Whether settlements are to be written as soon as nothing is in flight.

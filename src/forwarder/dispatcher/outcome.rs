@@ -16,7 +16,6 @@ impl Dispatcher {
         match (self.flight.settle(ticket), outcome) {
             (Some(item), Outcome::Acknowledged) => {
                 self.answered(&item);
-                self.topics.acknowledged();
                 self.sent(item);
             }
             // nobody has answered anything: the rest is as if somebody had
@@ -59,6 +58,7 @@ impl Dispatcher {
     fn sent(&mut self, item: Item) {
         self.let_go(&item);
         self.returned.settled();
+        self.topics.sent();
         self.ledger.push(self.now, item.row.id, Fate::Sent, !item.fresh);
         self.open_topic(&item.row.topic);
         self.lane_goes_on(&item);
@@ -78,6 +78,7 @@ impl Dispatcher {
             _ => false,
         };
         self.waiting.remove(id);
+        self.topics.sent();
         self.ledger.push(self.now, id, Fate::Sent, !fresh);
         if let Some(item) = in_flight.or(resend).or(aside) {
             self.open_topic(&item.row.topic);
@@ -146,7 +147,7 @@ impl Dispatcher {
     fn topic_refused(&mut self, item: &Item, reason: String) {
         self.may_be_repeated(item);
         let until = self.now + self.dice.slow(self.rules.reconnect);
-        if let Some(forgotten) = self.topics.close(&item.row.topic, reason, until) {
+        if let Some(forgotten) = self.topics.close(self.now, &item.row.topic, reason, until) {
             self.free_lanes_of(&forgotten);
         }
         let lane = item.row.key.clone().map_or_else(|| Lane::Topic(item.row.topic.clone()), Lane::Key);

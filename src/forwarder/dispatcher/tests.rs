@@ -192,7 +192,7 @@ fn a_probe_that_comes_back_to_a_shut_topic_leaves_its_lane_waiting_and_not_stuck
     bench.run();
     assert_eq!(bench.sent_rows(), [1], "the topic is tried again");
     // Another sending of the topic is refused while the probe comes back undelivered.
-    bench.dispatcher.topics.close(&Arc::from("t"), "again".into(), bench.now + Duration::from_secs(30));
+    bench.dispatcher.topics.close(bench.now, &Arc::from("t"), "again".into(), bench.now + Duration::from_secs(30));
     bench.say(bench.sent[0], Outcome::NotDelivered);
     bench.now += Duration::from_secs(5);
     bench.run();
@@ -200,6 +200,60 @@ fn a_probe_that_comes_back_to_a_shut_topic_leaves_its_lane_waiting_and_not_stuck
     bench.now += Settings::default().reconnect.longest * 2;
     bench.run();
     assert_eq!(bench.sent_rows(), [1], "and again");
+}
+
+#[test]
+fn the_broker_has_closed_all_only_where_nothing_was_sent_and_nothing_is_left_to_try() {
+    let shut = |bench: &Bench| bench.dispatcher.all_topics_shut().is_some();
+    let bench = || {
+        let mut bench = Bench::new(vec![row(1, None, "ok"), row(2, None, "no")]);
+        bench.run();
+        assert_eq!(bench.sent_rows(), [1, 2]);
+        bench
+    };
+    for first in [Outcome::Acknowledged, Outcome::HandedOver] {
+        let mut bench = bench();
+        let [ok, no] = bench.sent[..] else { panic!("{:?}", bench.sent) };
+        bench.say(ok, first.clone());
+        bench.say(no, refused(Verdict::Topic));
+        bench.run();
+        assert!(!shut(&bench), "{first:?}, then the other topic is closed");
+    }
+    let mut bench = bench();
+    let [ok, no] = bench.sent[..] else { panic!("{:?}", bench.sent) };
+    bench.say(no, refused(Verdict::Topic));
+    bench.run();
+    assert!(!shut(&bench), "one of another topic is still on its way");
+    bench.say(ok, refused(Verdict::Topic));
+    bench.run();
+    assert!(shut(&bench));
+    // A new session has not tried anything yet.
+    let session = bench.session();
+    bench.dispatcher.down(session, Ending::Recycled);
+    bench.now += Duration::from_secs(1);
+    bench.run();
+    assert!(!shut(&bench), "nothing was tried on this session");
+    bench.now += Settings::default().reconnect.longest;
+    bench.run();
+    assert_eq!(bench.sent.len(), 2, "both are tried again");
+    bench.say(bench.sent[0], refused(Verdict::Topic));
+    bench.run();
+    assert!(shut(&bench), "the probe of a closed topic is no topic that is open");
+}
+
+#[test]
+fn resuming_does_not_wait_for_the_time_of_the_next_session() {
+    let mut bench = Bench::new(vec![row(1, None, "t")]);
+    bench.run();
+    let (session, ticket) = (bench.session(), bench.sent[0]);
+    bench.dispatcher.down(session, Ending::Refused);
+    bench.say(ticket, Outcome::NotDelivered);
+    let until = bench.run();
+    assert!(until.is_some_and(|until| until > bench.now), "{until:?}");
+    assert!(bench.sent.is_empty());
+    bench.dispatcher.resume();
+    bench.run();
+    assert_eq!(bench.sent_rows(), [1]);
 }
 
 #[test]

@@ -27,8 +27,10 @@ pub(crate) enum Door {
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub(crate) struct Topics {
     closed: BTreeMap<Arc<str>, Closed>,
-    /// Whether anything at all was acknowledged since the session came up.
+    /// Whether anything at all was sent since the session came up.
     heard_yes: bool,
+    /// When a topic was first closed since then.
+    first_no: Option<Duration>,
 }
 
 /// Closed topics that are kept in mind. One more, and the one that waits longest is forgotten: its next message finds out.
@@ -52,7 +54,8 @@ impl Topics {
     }
 
     /// Shuts the topic until then; the one that had to be forgotten for it, if any.
-    pub fn close(&mut self, topic: &Arc<str>, reason: String, until: Duration) -> Option<Arc<str>> {
+    pub fn close(&mut self, now: Duration, topic: &Arc<str>, reason: String, until: Duration) -> Option<Arc<str>> {
+        self.first_no.get_or_insert(now);
         self.closed.insert(topic.clone(), Closed { reason, until, half_open: false, probe: None });
         if self.closed.len() <= MOST {
             return None;
@@ -101,15 +104,15 @@ impl Topics {
     }
 
     pub fn session_up(&mut self) {
-        self.heard_yes = false;
+        (self.heard_yes, self.first_no) = (false, None);
     }
 
-    pub fn acknowledged(&mut self) {
+    pub fn sent(&mut self) {
         self.heard_yes = true;
     }
 
-    /// Whether the broker lets us in and then takes nothing at all: a refused session in all but name.
-    pub fn all_shut(&self) -> bool {
-        !self.heard_yes && !self.closed.is_empty()
+    /// Since when the broker, which let us in, has taken nothing at all of what was tried on this session.
+    pub fn all_shut(&self) -> Option<Duration> {
+        self.first_no.filter(|_| !self.heard_yes && !self.closed.is_empty())
     }
 }

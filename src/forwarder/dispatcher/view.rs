@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Dispatcher;
+use super::flight::Item;
 use super::session::Session;
+use super::topics::Door;
 
 impl Dispatcher {
     /// Lets time go on without asking what to do.
@@ -84,8 +86,17 @@ impl Dispatcher {
         self.topics.iter().map(|(topic, closed)| (topic, closed.reason.as_str()))
     }
 
-    /// Whether the broker takes nothing at all.
-    pub fn all_topics_shut(&self) -> bool {
-        self.topics.all_shut()
+    /// Since when the broker has taken nothing of what was tried on this session, while nothing else is left to try.
+    pub fn all_topics_shut(&self) -> Option<Duration> {
+        let since = self.topics.all_shut()?;
+        let is_shut = |item: &Item| self.topics.door(&item.row.topic) != Door::Open;
+        let tried = self.at_end && self.fresh.is_empty();
+        (tried && self.flight.items().chain(self.resend.values()).chain(self.suspects.items()).all(is_shut))
+            .then_some(since)
+    }
+
+    /// When the next closed topic is tried again.
+    pub fn next_topic(&self) -> Option<Duration> {
+        self.topics.next_due()
     }
 }

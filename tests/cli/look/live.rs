@@ -86,10 +86,30 @@ fn a_broker_that_does_not_want_this_client_is_told_with_its_words() {
     let device = Device::new();
     let broker = InProcess::new();
     broker.refuse_sessions("bad user name");
-    let _outbox = device.open(broker);
+    let long = Duration::from_secs(600);
+    let settings = Settings { reconnect: Backoff { first: long, longest: long }, ..quick() };
+    let _outbox = device.open_with(settings, broker);
     let told = wait_for(&device, "refused", |told| told["link"] == "refused");
     assert!(told["link_why"].as_str().unwrap().contains("bad user name"), "{told}");
-    wait_for_words(&device, &["refused: ", "bad user name"]);
+    assert!((0..600_000).contains(&told["offline_ms"].as_u64().unwrap()), "{told}");
+    assert!((1..=600_000).contains(&told["next_try_ms"].as_u64().unwrap()), "{told}");
+    wait_for_words(&device, &["refused for ", "next try in ", "bad user name"]);
+}
+
+#[test]
+fn that_every_topic_is_closed_is_told_with_the_next_try() {
+    let device = Device::new();
+    let broker = InProcess::new();
+    broker.close_topic("closed", "not for you").unwrap();
+    let long = Duration::from_secs(600);
+    let settings = Settings { reconnect: Backoff { first: long, longest: long }, ..quick() };
+    let outbox = device.open_with(settings, broker);
+    enqueue(&outbox, numbered("closed", 0..1));
+    let told = wait_for(&device, "all is closed", |told| told["link"] == "topics_closed");
+    assert!(told["offline_ms"].is_null() && told["link_why"].is_null(), "the session stands: {told}");
+    assert!((1..=600_000).contains(&told["next_try_ms"].as_u64().unwrap()), "{told}");
+    assert_eq!(told["closed_topics_count"], 1);
+    wait_for_words(&device, &["up; every topic that was tried is closed", "next try in ", "closed: not for you"]);
 }
 
 #[test]
@@ -98,7 +118,7 @@ fn closed_topics_are_named_and_of_many_the_first_ones() {
     let (broker, everything) = broker();
     broker.close_topic("closed/+", "not for you\x1b[2J").unwrap();
     let outbox = device.open(broker);
-    enqueue(&outbox, numbered("open", 0..1)); // a session in which all is closed counts as refused
+    enqueue(&outbox, numbered("open", 0..1)); // where all is closed, the link says so
     take(&everything);
     enqueue(&outbox, (0..13).map(|nth| Message::text(format!("closed/{nth}"), "x")));
     let told = wait_for(&device, "thirteen are closed", |told| told["closed_topics_count"] == 13);

@@ -1,5 +1,6 @@
 //! `--drain`: whether nothing is pending any more, and what is said at the end.
 
+use std::cell::Cell;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,6 +23,8 @@ pub struct Drain {
     parked: Arc<AtomicU64>,
     /// Messages that were parked before.
     failed_before: Option<u64>,
+    /// Whether it was said that only closed topics are waited for.
+    told: Cell<bool>,
 }
 
 pub enum Drained {
@@ -35,7 +38,7 @@ impl Drain {
     pub fn new(outbox: &Outbox, parked: Arc<AtomicU64>, until: Option<Instant>) -> Self {
         let own = parked.load(Ordering::Relaxed);
         let failed_before = outbox.stats().ok().map(|stats| stats.failed.saturating_sub(own));
-        Drain { until, parked, failed_before }
+        Drain { until, parked, failed_before, told: Cell::new(false) }
     }
 
     pub fn look(&self, outbox: &Outbox, figures: &mut Figures<'_>) -> Drained {
@@ -47,9 +50,25 @@ impl Drain {
         if left.is_zero() {
             return Drained::TimedOut;
         }
+        self.tell_closed(figures);
         match &figures.status().link {
+            // a closed topic is not this client's end: it is tried again, and may open
             LinkState::Refused { .. } => Drained::Refused,
             _ => Drained::NotYet,
+        }
+    }
+
+    /// Once, for nothing else would show whoever gave no `--timeout` why it takes so long.
+    fn tell_closed(&self, figures: &mut Figures<'_>) {
+        if self.told.get() || figures.status().closed_topics.is_empty() {
+            return;
+        }
+        if let Some(stats) = figures.stats().filter(|stats| stats.pending > 0 && stats.waiting == stats.pending) {
+            self.told.set(true);
+            log::warn!(
+                "waiting for closed topics, with {} pending: they are tried again by themselves; --timeout ends that",
+                output::counted(stats.pending, "message")
+            );
         }
     }
 
@@ -71,7 +90,8 @@ impl Drain {
             // by the shutdown's last acknowledgements
             Ok(stats) if stats.pending == 0 => drained(&figures.status().storage, database),
             _ => Err(Failure::timed_out(
-                database.says(format_args!("not drained within --timeout: {}", left(outbox, figures.status()))),
+                database
+                    .says(format_args!("not drained within --timeout: {}", left(outbox, figures.status(), database))),
             )),
         }
     }

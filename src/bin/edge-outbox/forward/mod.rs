@@ -96,7 +96,7 @@ fn watch(
             return Err(Failure::no(database.says(why)));
         }
         let mut figures = Figures::new(outbox, status);
-        screen.show(&mut figures);
+        screen.show(&mut figures, database);
         match drain.as_ref().map(|drain| drain.look(outbox, &mut figures)) {
             None | Some(Drained::NotYet) => {}
             Some(Drained::Done) => {
@@ -109,7 +109,7 @@ fn watch(
             }
             Some(Drained::Refused) => {
                 screen.end();
-                let left = left(outbox, figures.status());
+                let left = left(outbox, figures.status(), database);
                 shut_down(outbox, database)?;
                 return Err(Failure::no(database.says(format_args!("not drained: {left}"))));
             }
@@ -122,7 +122,7 @@ fn end(outbox: &Outbox, database: &Database, draining: Option<(&str, &Status)>) 
     shut_down(outbox, database)?;
     match draining {
         Some((signal, status)) if outbox.stats().map_or(true, |stats| stats.pending > 0) => {
-            let left = left(outbox, status);
+            let left = left(outbox, status, database);
             Err(Failure::no(database.says(format_args!("{signal} before it was drained: {left}"))))
         }
         _ => Ok(ExitCode::SUCCESS),

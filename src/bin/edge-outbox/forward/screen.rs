@@ -7,6 +7,7 @@ use edge_outbox::{LinkState, Role, Status};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::figures::{self, Figures};
+use crate::args::Database;
 use crate::output;
 
 /// How often at most the log has a line of figures, while draining and otherwise.
@@ -37,8 +38,8 @@ impl Screen {
         !self.bar.is_hidden()
     }
 
-    pub fn show(&mut self, figures: &mut Figures<'_>) {
-        if self.is_watched() { self.draw(figures) } else { self.log(figures) }
+    pub fn show(&mut self, figures: &mut Figures<'_>, database: &Database) {
+        if self.is_watched() { self.draw(figures) } else { self.log(figures, database) }
     }
 
     /// Takes the bar away.
@@ -68,14 +69,14 @@ impl Screen {
         self.bar.set_message(format!("{sent} sent, {pending} pending, {rate:.0}/s{left}, {link}"));
     }
 
-    fn log(&mut self, figures: &mut Figures<'_>) {
+    fn log(&mut self, figures: &mut Figures<'_>, database: &Database) {
         let now = Instant::now();
         if now < self.next_line {
             return;
         }
         self.next_line = now + self.every;
         let Some(stats) = figures.stats().cloned() else { return };
-        let line = figures::line(&stats, figures.status());
+        let line = figures::line(&stats, figures.status(), database);
         if line != self.last_line {
             log::info!("{line}");
             self.last_line = line;
@@ -90,6 +91,7 @@ fn short(status: &Status) -> &'static str {
         (_, LinkState::Up) => "connected",
         (_, LinkState::Offline { .. }) => "offline",
         (_, LinkState::Refused { .. }) => "refused",
+        (_, LinkState::TopicsClosed { .. }) => "all closed",
         (_, _) => "paused",
     }
 }

@@ -144,17 +144,21 @@ fn active(table: &mut Table, live: &Live) {
 }
 
 fn link(link: &LinkState) -> String {
+    let since_and_next = |since: &Instant, next_try: &Instant| {
+        let next = match next_try.saturating_duration_since(Instant::now()) {
+            Duration::ZERO => "now".to_owned(),
+            wait => format!("in {}", duration(wait)),
+        };
+        format!("for {}, next try {next}", duration(since.elapsed()))
+    };
     match link {
         LinkState::Connecting => "connecting".to_owned(),
         LinkState::Up => "up".to_owned(),
-        LinkState::Offline { since, next_try, why } => {
-            let next = match next_try.saturating_duration_since(Instant::now()) {
-                Duration::ZERO => "now".to_owned(),
-                wait => format!("in {}", duration(wait)),
-            };
-            format!("offline for {}, next try {next}: {why}", duration(since.elapsed()))
+        LinkState::Offline { since, next_try, why } => format!("offline {}: {why}", since_and_next(since, next_try)),
+        LinkState::Refused { since, next_try, why } => format!("refused {}: {why}", since_and_next(since, next_try)),
+        LinkState::TopicsClosed { since, next_try } => {
+            format!("up; every topic that was tried is closed {}", since_and_next(since, next_try))
         }
-        LinkState::Refused { why } => format!("refused: {why}"),
         LinkState::Paused => "paused".to_owned(),
         _ => UNKNOWN.to_owned(),
     }
