@@ -106,7 +106,7 @@ impl Drain {
             failure::say(format_args!(
                 "warning: {} parked as failed meanwhile; to see them: edge-outbox list {} --status failed",
                 output::counted(parked, "message"),
-                database.shown()
+                database.word()
             ));
         }
     }
@@ -115,8 +115,8 @@ impl Drain {
 /// Nothing is pending, of what can be read: nobody knows what stood in the rest.
 fn drained(storage: &Storage, database: &Database) -> Result<ExitCode, Failure> {
     let Storage::Damaged(why) = storage else { return Ok(ExitCode::SUCCESS) };
-    let file = database.shown();
+    let (file, word) = (database.shown(), database.word());
     Err(Failure::no(format_args!(
-        "{file}: drained of what can be read, but {why}\nWhich rows cannot be: edge-outbox check {file}"
+        "{file}: drained of what can be read, but {why}\nWhich rows cannot be: edge-outbox check {word}"
     )))
 }
