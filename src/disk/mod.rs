@@ -206,6 +206,11 @@ impl Disk {
         })
     }
 
+    /// Bytes that the log's file has.
+    pub fn log_size(&self) -> u64 {
+        self.files.log_size()
+    }
+
     /// Gives up the reserve; whether there was one.
     pub fn give_up_reserve(&self) -> bool {
         let given = self.reserve.give_up();

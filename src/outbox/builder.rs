@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use r2d2::Pool;
 use r2d2_sqlite::SqliteConnectionManager;
@@ -11,6 +12,7 @@ use scheduled_thread_pool::ScheduledThreadPool;
 use super::{Inner, Outbox};
 use crate::broker::Broker;
 use crate::disk::{self, Disk};
+use crate::error::chain;
 use crate::forwarder::{Mailbox, OnFailed, Parts, Shared, start};
 use crate::gate::Gate;
 use crate::status::{FailedMessage, Role};
@@ -124,6 +126,9 @@ impl Builder {
             Some(pool) => pool,
             None => {
                 let longest_log = longest_log(&self.settings, self.broker.is_some());
+                if self.broker.is_none() && disk.log_size() >= longest_log {
+                    empty_log(&connection, self.settings.busy_timeout);
+                }
                 pool(&path, &self.settings, longest_log, on_connect.clone(), disk.clone())
             }
         };
@@ -175,6 +180,16 @@ fn longest_log(settings: &Settings, forwards: bool) -> u64 {
         _ if forwards => 16 << 20,
         0 => 4 << 20,
         reserve => reserve,
+    }
+}
+
+/// For programs that come, write and go. What one of them has moved into the database the next one does not know of, if
+/// nobody had it open in between: each would move all of a long log anew, and none begin it anew.
+fn empty_log(connection: &Connection, busy_timeout: Duration) {
+    let emptied =
+        connection.busy_timeout(Duration::ZERO).map_err(Error::from).and_then(|()| store::empty_log(connection));
+    if let Err(error) = emptied.and(connection.busy_timeout(busy_timeout).map_err(Error::from)) {
+        log::debug!("the log stays as long as it is: {}", chain(&error));
     }
 }
 

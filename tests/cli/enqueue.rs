@@ -313,3 +313,20 @@ fn the_number_that_is_printed_is_the_rows() {
         assert_eq!(written(&mut enqueue(&device, &["21.5"])), expected);
     }
 }
+
+/// What a process moved into the database the next one does not know of: the log would never begin anew, and each would
+/// write all of it once more.
+#[test]
+fn processes_that_come_write_and_go_keep_the_log_within_the_reserve() {
+    let device = device();
+    let payload = device.folder().join("payload");
+    fs::write(&payload, vec![b'x'; 100_000]).unwrap();
+    let log = || fs::metadata(device.folder().join("device.db-wal")).unwrap().len();
+    let mut longest = 0;
+    for nth in 1..=25 {
+        let args = ["--reserve", "1048576", "--file", payload.to_str().unwrap()];
+        assert_eq!(written(&mut enqueue(&device, &args)), nth);
+        longest = longest.max(log());
+    }
+    assert!((1 << 20..(1 << 20) + 250_000).contains(&longest), "{longest} bytes");
+}
