@@ -3,14 +3,31 @@
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Once};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::flag::register_conditional_default;
+
 use crate::device::SOON;
+
+/// What whoever runs the tests lets be ignored, as nohup does and a shell for what it starts in the background, would be
+/// ignored by the program, too. What has a handler is not: that of a program it starts is the default one again.
+fn ignore_nothing() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        for signal in [SIGHUP, SIGINT, SIGQUIT, SIGTERM] {
+            register_conditional_default(signal, Arc::new(AtomicBool::new(true))).unwrap();
+        }
+    });
+}
 
 /// The program with these arguments, without the environment of whoever runs the tests.
 pub fn command<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Command {
+    ignore_nothing();
     let mut command = Command::new(env!("CARGO_BIN_EXE_edge-outbox"));
     command.args(args).stdin(Stdio::null());
     for name in ["RUST_LOG", "EDGE_OUTBOX_TO", "EDGE_OUTBOX_USER", "EDGE_OUTBOX_PASSWORD", "COLUMNS", "TERM"] {
