@@ -14,6 +14,7 @@
 //! machine's.
 
 mod args;
+#[path = "../support/chance.rs"]
 mod chance;
 mod controls;
 mod fault;

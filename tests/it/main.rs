@@ -26,7 +26,7 @@ mod secrets;
 mod transaction;
 
 #[allow(dead_code, reason = "the chaos test takes more of it")]
-#[path = "../chaos/chance.rs"]
+#[path = "../support/chance.rs"]
 mod chance;
 
 #[cfg(feature = "tls")]

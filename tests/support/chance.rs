@@ -1,4 +1,5 @@
 //! Chance from a seed: the same seed gives the same plan.
+#![allow(dead_code, reason = "each user includes this file and takes what it needs")]
 
 use std::ops::RangeInclusive;
 use std::time::Duration;

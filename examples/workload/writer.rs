@@ -1,0 +1,139 @@
+//! What is written: readings, and a message about each.
+
+use std::fmt;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use edge_outbox::rusqlite::{self, OptionalExtension, Transaction};
+use edge_outbox::{Error, Message, Outbox};
+use serde::{Deserialize, Serialize};
+
+use crate::args::Args;
+use crate::say;
+
+/// The index finds the newest seq of a k.
+const TABLE: &str = "CREATE TABLE biz (id INTEGER PRIMARY KEY, k INTEGER, seq INTEGER);
+CREATE INDEX biz_k ON biz (k, seq);";
+/// Before another try, where something is in the way.
+const REST: Duration = Duration::from_millis(20);
+
+/// A row of the table, and the payload of its message.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub struct Reading {
+    id: i64,
+    k: i64,
+    seq: i64,
+    crc: u32,
+}
+
+impl Reading {
+    fn new(id: i64, k: i64, seq: i64) -> Self {
+        Reading { id, k, seq, crc: crc32fast::hash(format!("{id} {k} {seq}").as_bytes()) }
+    }
+
+    pub fn is_intact(&self) -> bool {
+        self.crc == Reading::new(self.id, self.k, self.seq).crc
+    }
+}
+
+impl fmt::Display for Reading {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.id, self.k, self.seq)
+    }
+}
+
+/// Makes the table, all of it or nothing, if it is not there.
+pub fn make_table(outbox: &Outbox) -> Result<(), Error> {
+    let found = "SELECT 1 FROM sqlite_schema WHERE name = 'biz'";
+    let is_there = outbox.connection()?.query_row(found, [], |_| Ok(())).optional()?.is_some();
+    if is_there { Ok(()) } else { outbox.transaction(|tx| Ok(tx.execute_batch(TABLE)?)) }
+}
+
+/// A thread that writes.
+pub struct Writer<'o> {
+    outbox: &'o Outbox,
+    keys: i64,
+    chance: u64,
+    /// Between two transactions of its own, and when the next one is due.
+    pace: Option<(Duration, Instant)>,
+}
+
+impl<'o> Writer<'o> {
+    pub fn new(args: &Args, outbox: &'o Outbox, number: u64) -> Self {
+        let between = args.rate.map(|rate| Duration::from_secs_f64(args.writers as f64 / rate));
+        Writer {
+            outbox,
+            keys: args.keys,
+            chance: args.seed.wrapping_mul(64).wrapping_add(number),
+            pace: between.map(|between| (between, Instant::now())),
+        }
+    }
+
+    /// One transaction, when it is due.
+    pub fn write(&mut self) {
+        if let Some((between, due)) = &mut self.pace {
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+            *due += *between;
+        }
+        let (k, gives_up) = ((self.next() % self.keys as u64) as i64, self.next() % 10 == 0);
+        let mut written = None;
+        let result = self.outbox.transaction(|tx| {
+            let reading = insert(tx, k)?;
+            written = Some(reading);
+            let message = Message::json(format!("biz/{k}"), &reading)?.with_key(k.to_string());
+            self.outbox.enqueue(tx, &message)?;
+            if gives_up { Err(Undone::OnPurpose) } else { Ok(reading) }
+        });
+        match (result, written) {
+            (Ok(reading), _) => say(format_args!("COMMIT {reading}")),
+            (Err(Undone::OnPurpose), _) => {}
+            (Err(Undone::By(Error::MaybeCommitted(error))), Some(reading)) => {
+                say(format_args!("MAYBE {reading}"));
+                eprintln!("workload: {}", Error::MaybeCommitted(error));
+                thread::sleep(REST);
+            }
+            (Err(Undone::By(Error::Full(_))), _) => {
+                say("FULL");
+                thread::sleep(REST);
+            }
+            (Err(Undone::By(error)), _) => {
+                eprintln!("workload: not written: {error}");
+                thread::sleep(REST);
+            }
+        }
+    }
+
+    /// SplitMix64.
+    fn next(&mut self) -> u64 {
+        self.chance = self.chance.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = self.chance;
+        let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+/// Why a transaction was not committed.
+enum Undone {
+    OnPurpose,
+    By(Error),
+}
+
+impl From<Error> for Undone {
+    fn from(error: Error) -> Self {
+        Undone::By(error)
+    }
+}
+
+impl From<rusqlite::Error> for Undone {
+    fn from(error: rusqlite::Error) -> Self {
+        Undone::By(error.into())
+    }
+}
+
+fn insert(tx: &Transaction<'_>, k: i64) -> Result<Reading, rusqlite::Error> {
+    let newest = "SELECT coalesce(max(seq), 0) FROM biz WHERE k = ?1";
+    let seq = 1 + tx.prepare_cached(newest)?.query_row([k], |row| row.get::<_, i64>(0))?;
+    tx.prepare_cached("INSERT INTO biz (k, seq) VALUES (?1, ?2)")?.execute([k, seq])?;
+    Ok(Reading::new(tx.last_insert_rowid(), k, seq))
+}

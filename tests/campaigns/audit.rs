@@ -1,0 +1,106 @@
+//! The oracles: what must hold between what the workload said, what its tables hold and what the broker got.
+//!
+//! 1. Every commit that the application was told of stands in `biz`.
+//! 2. Every row of `biz` reached the broker.
+//! 3. Nothing reached the broker that has no row in `biz`.
+//! 4. The first deliveries of each key are in the order of its commits: seq 1, 2, 3, …
+//! 5. Payloads are as they were written.
+//! 6. What arrived more than once is at most what one interruption may repeat, times the interruptions.
+//! 7. SQLite finds its database in order, and so does the outbox.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use edge_outbox::rusqlite::{self, Connection};
+
+use crate::workload::{Reading, Said};
+
+/// What was said, over all lives of the workload on one database.
+#[derive(Clone, Default)]
+pub struct Told {
+    pub committed: BTreeSet<Reading>,
+    pub maybe: BTreeSet<Reading>,
+    /// Sessions that were begun anew.
+    pub reconnects: u64,
+}
+
+impl Told {
+    pub fn note(&mut self, said: &Said) {
+        match said {
+            Said::Commit(reading) => drop(self.committed.insert(*reading)),
+            Said::Maybe(reading) => drop(self.maybe.insert(*reading)),
+            Said::Reconnect => self.reconnects += 1,
+            _ => {}
+        }
+    }
+}
+
+/// All of `biz`.
+pub fn readings(connection: &Connection) -> rusqlite::Result<BTreeSet<Reading>> {
+    let mut statement = connection.prepare("SELECT id, k, seq FROM biz")?;
+    let rows = statement.query_map([], |row| Ok(Reading { id: row.get(0)?, k: row.get(1)?, seq: row.get(2)? }))?;
+    rows.collect()
+}
+
+/// 1: what the application was told is there; and of each key nothing is missing in between.
+pub fn durable(told: &Told, stands: &BTreeSet<Reading>) -> Vec<String> {
+    let lost = told.committed.difference(stands);
+    let mut broken: Vec<String> = lost.map(|lost| format!("{lost:?} was committed, and is not in biz")).collect();
+    let mut newest: BTreeMap<i64, BTreeSet<i64>> = BTreeMap::new();
+    for Reading { k, seq, .. } in stands {
+        if !newest.entry(*k).or_default().insert(*seq) {
+            broken.push(format!("seq {seq} of key {k} stands in biz twice"));
+        }
+    }
+    for (k, seqs) in newest {
+        if seqs.last().is_some_and(|last| *last != seqs.len() as i64) {
+            broken.push(format!("key {k} has {} rows, up to seq {:?}", seqs.len(), seqs.last()));
+        }
+    }
+    broken
+}
+
+/// 2, 3 and 4, of all that arrived, in the order in which it did.
+pub fn delivered(stands: &BTreeSet<Reading>, arrived: &[Reading]) -> Vec<String> {
+    let mut broken = Vec::new();
+    let (mut once, mut newest) = (BTreeSet::new(), BTreeMap::new());
+    for reading in arrived {
+        if !once.insert(*reading) {
+            continue;
+        }
+        if !stands.contains(reading) {
+            broken.push(format!("{reading:?} arrived, and is not in biz"));
+        }
+        let before = newest.insert(reading.k, reading.seq).unwrap_or(0);
+        if reading.seq != before + 1 {
+            broken.push(format!("{reading:?} arrived first after seq {before} of its key"));
+        }
+    }
+    broken.extend(stands.difference(&once).map(|missing| format!("{missing:?} is in biz, and never arrived")));
+    broken
+}
+
+/// 6: `most` is what one interruption may repeat.
+pub fn repeated(arrived: &[Reading], interruptions: u64, most: u64) -> Vec<String> {
+    let different: BTreeSet<&Reading> = arrived.iter().collect();
+    let repeated = (arrived.len() - different.len()) as u64;
+    let allowed = interruptions * most;
+    if repeated <= allowed {
+        return Vec::new();
+    }
+    vec![format!("{repeated} arrived again; {allowed} may, {most} for each of {interruptions} interruptions")]
+}
+
+/// 7, of a database that nobody has open.
+pub fn sound(database: &Path) -> Vec<String> {
+    let check = || -> rusqlite::Result<Vec<String>> {
+        let connection = Connection::open(database)?;
+        let mut statement = connection.prepare("PRAGMA integrity_check")?;
+        statement.query_map([], |row| row.get(0))?.collect()
+    };
+    match check() {
+        Ok(words) if words == ["ok"] => Vec::new(),
+        Ok(words) => words.into_iter().map(|word| format!("integrity_check: {word}")).collect(),
+        Err(error) => vec![format!("integrity_check: {error}")],
+    }
+}

@@ -1,0 +1,73 @@
+//! Campaigns: the workload (`examples/workload/`), or the outbox itself, in a world that fails, thousands of times over,
+//! and judged from outside. Each has its file or folder, where it says what happens in it and what must hold.
+//!
+//! ```console
+//! $ scripts/prove kills --count 1500
+//! ```
+//!
+//! builds what is needed and runs one. Each prints its seed, and what went wrong with the command that plays it again.
+
+mod args;
+mod audit;
+mod workload;
+
+#[path = "../support/chance.rs"]
+mod chance;
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use crate::args::Args;
+
+/// Far beyond what any of this takes, the slowest machine included.
+const SOON: Duration = Duration::from_secs(60);
+
+/// What a campaign came to.
+pub enum Verdict {
+    /// Every promise was kept; what was tried, in words with figures.
+    Kept(String),
+    /// What was broken, and how it is seen again. The first few say it all.
+    Broken(Vec<String>),
+    /// Why it cannot run here.
+    Skipped(String),
+}
+
+/// One of them.
+struct Campaign {
+    name: &'static str,
+    about: &'static str,
+    /// How many of what it does: in the short form, and in the full one.
+    counts: (&'static str, u64, u64),
+    run: fn(&Args) -> Verdict,
+}
+
+/// In the order of tests/README.md.
+const CAMPAIGNS: &[Campaign] = &[];
+
+fn main() -> ExitCode {
+    env_logger::init();
+    let (campaign, args) = match Args::parse(CAMPAIGNS) {
+        Ok(Some(wanted)) => wanted,
+        Ok(None) => return ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("campaigns: {why}; --help tells more");
+            return ExitCode::from(2);
+        }
+    };
+    println!("{}: {} {}, seed {}", campaign.name, args.count, campaign.counts.0, args.seed);
+    let begun = Instant::now();
+    let verdict = (campaign.run)(&args);
+    let seconds = begun.elapsed().as_secs_f64();
+    match verdict {
+        Verdict::Kept(what) => println!("{}: KEPT in {seconds:.1} s, seed {}: {what}", campaign.name, args.seed),
+        Verdict::Skipped(why) => println!("{}: SKIPPED: {why}", campaign.name),
+        Verdict::Broken(what) => {
+            for broken in what.iter().take(args::TOLD) {
+                println!("{}: BROKEN: {broken}", campaign.name);
+            }
+            println!("{}: {} in {seconds:.1} s; again: {}", campaign.name, what.len(), args.again(campaign.name));
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
+}
