@@ -31,7 +31,9 @@ Usage: workload --db FILE --broker URL --seed N [OPTIONS]
   --synchronous MODE   full (the default), normal, or mixed: every second
                        connection normal
   --max-pending N      messages that may be pending; no limit by default
-  --settings JSON      of the outbox, e.g. {\"window\":16,\"settle_after\":\"10ms\"}
+  --settings JSON      of the outbox, e.g. {\"window\":16,\"settle_after\":\"10ms\"};
+                       without it a disk may be filled to the last byte
+                       (keep_free 0), and 1 MiB of it is in reserve
   --drain              forwards, and writes nothing; ends with 0 once nothing is
                        pending, with 3 if --seconds are over before
 
@@ -82,7 +84,7 @@ impl Args {
             rate: None,
             duration: None,
             synchronous: Synchronous::Full,
-            settings: Settings::default(),
+            settings: on_a_small_disk(),
             drain: false,
         };
         let mut parser = lexopt::Parser::from_env();
@@ -111,6 +113,11 @@ impl Args {
         args.settings.max_pending = max_pending.or(args.settings.max_pending);
         Ok(Some(args))
     }
+}
+
+/// A disk is to be full only when it is, also one of a few megabytes.
+fn on_a_small_disk() -> Settings {
+    Settings { keep_free: 0, reserve: 1 << 20, ..Settings::default() }
 }
 
 fn number(name: &str, parser: &mut lexopt::Parser, most: u64) -> Result<u64, lexopt::Error> {
