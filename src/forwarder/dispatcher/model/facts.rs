@@ -124,7 +124,9 @@ impl World {
         if self.wire.iter().any(|flying| flying.ticket.row == id) {
             return broken(Promise::SettledOnce, format!("row {id} is sent while it is in flight"));
         }
-        let oldest = self.wire.iter().map(|flying| flying.ticket.sending).min().unwrap_or(ticket.sending);
+        // What a late answer settled is not unsettled, though it is in flight once more.
+        let unsettled = self.wire.iter().filter(|flying| !self.facts[index(flying.ticket.row)].decided);
+        let oldest = unsettled.map(|flying| flying.ticket.sending).min().unwrap_or(ticket.sending);
         let window = self.dispatcher.rules.window as u64;
         if ticket.sending - oldest >= window {
             let deep = ticket.sending - oldest + 1;
