@@ -11,11 +11,12 @@ use std::time::Duration;
 const FIRST_SECOND: u64 = 1 << 40;
 pub(super) const BEGINNING: Duration = Duration::from_secs(FIRST_SECOND);
 
-/// The dispatcher looks back no further than this while nothing is suspected: what was before is equally long ago.
-/// (`GOOD_SESSION`; the controls of suspects are longer.)
-const LONG_AGO: i64 = 10_000_000;
-/// While something is.
-const VERY_LONG_AGO: i64 = 3_600_000_000;
+/// While something is suspected, times are told apart for this long after they have come.
+const LONG_AGO: Duration = Duration::from_secs(3_600);
+
+fn micros(time: Duration) -> i64 {
+    i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
+}
 
 /// Passes on what it is given to another hasher, points in time as microseconds from now.
 pub(super) struct Clockless<'a, H> {
@@ -27,9 +28,14 @@ pub(super) struct Clockless<'a, H> {
 }
 
 impl<'a, H: Hasher> Clockless<'a, H> {
-    pub fn new(into: &'a mut H, now: Duration, suspects: bool) -> Self {
-        let horizon = if suspects { -VERY_LONG_AGO } else { -LONG_AGO };
-        Clockless { into, now, horizon, seconds: None }
+    /// Nothing is suspected: then the dispatcher looks back only to see whether a settlement has waited for
+    /// `settle_after`. (The age of a session counts for the backoff, which does not grow in these worlds.)
+    pub fn new(into: &'a mut H, now: Duration, settle_after: Duration) -> Self {
+        Clockless { into, now, horizon: -micros(settle_after), seconds: None }
+    }
+
+    pub fn with_suspects(into: &'a mut H, now: Duration) -> Self {
+        Clockless { into, now, horizon: -micros(LONG_AGO), seconds: None }
     }
 }
 
@@ -53,7 +59,6 @@ impl<H: Hasher> Hasher for Clockless<'_, H> {
     fn write_u32(&mut self, number: u32) {
         let Some(seconds) = self.seconds.take() else { return self.into.write_u32(number) };
         let at = Duration::new(seconds, number);
-        let micros = |time: Duration| i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
         let away = if at >= self.now { micros(at - self.now) } else { -micros(self.now - at) };
         self.into.write_i64(away.max(self.horizon));
     }

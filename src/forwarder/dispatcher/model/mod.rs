@@ -105,7 +105,7 @@ fn explore(configuration: &Configuration) -> Account {
     let checker = |configuration: &Configuration| {
         Explored::new(configuration.clone()).checker().finish_when(HasDiscoveries::AnyFailures)
     };
-    let all = checker(configuration).spawn_dfs().join_and_report(&mut stateright::report::WriteReporter::new(&mut std::io::stdout()));
+    let all = checker(configuration).spawn_dfs().join();
     let mut broken = None;
     for property in all.model().properties() {
         let found = all.discovery(property.name);
@@ -150,7 +150,7 @@ fn tell(configuration: &Configuration, promise: &str, course: Option<Path<World,
     }
     let size = std::env::var("EDGE_OUTBOX_MODEL").unwrap_or("small".to_owned());
     let again = format!("EDGE_OUTBOX_MODEL={size} EDGE_OUTBOX_CONFIGURATION='{}'", configuration.name);
-    let _ = writeln!(text, "  again: {again} cargo test --release --lib model:: -- --nocapture");
+    let _ = writeln!(text, "  again: {again} cargo test --release --lib dispatcher::model:: -- --nocapture");
     text
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::clockless::{BEGINNING, Clockless};
-use super::configuration::{Configuration, Durability};
+use super::configuration::{Configuration, Durability, UNIT};
 use super::facts::{Fact, Kept, Promise};
 use super::faults::{Fault, Faults};
 use crate::broker::{Limits, Refusal, Verdict};
@@ -20,7 +20,10 @@ pub(super) enum Event {
     /// The thread does what the dispatcher says, or waits as long as it says.
     Step,
     /// The same, but what is to be written is not; or it is, and the answer says that it is not.
-    WriteFails { busy: bool, committed: bool },
+    WriteFails {
+        busy: bool,
+        committed: bool,
+    },
     /// The application commits its next row.
     Commit,
     /// The forwarder notices.
@@ -124,8 +127,12 @@ impl World {
 
     /// All that decides how it goes on when nothing more goes wrong.
     pub fn hash_future<H: Hasher>(&self, into: &mut H) {
-        let suspects = self.dispatcher.suspects.len() > 0;
-        self.dispatcher.hash(&mut Clockless::new(into, self.now, suspects));
+        let settle_after = self.dispatcher.rules.settle_after;
+        let mut clockless = match self.dispatcher.suspects.len() {
+            0 => Clockless::new(into, self.now, settle_after),
+            _ => Clockless::with_suspects(into, self.now),
+        };
+        self.dispatcher.hash(&mut clockless);
         self.table.hash(into);
         self.line.hash(into);
         self.wire.hash(into);
@@ -334,7 +341,7 @@ impl World {
             Event::Stop => {
                 self.faults.spend(Fault::Stop);
                 let now = self.now;
-                self.dispatcher.stop(now + Duration::from_secs(1), now + Duration::from_secs(2));
+                self.dispatcher.stop(now + UNIT, now + 2 * UNIT);
             }
             Event::Crash => {
                 self.faults.spend(Fault::Crash);
