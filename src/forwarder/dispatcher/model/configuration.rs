@@ -118,7 +118,7 @@ pub(super) fn configurations(size: Size) -> Vec<Configuration> {
         2,
         [
             (3, "aab", &[(Crash, 1), (Cut, 1)]),
-            (1, "aab", &[(Crash, 1), (Cut, 1)]),
+            (1, "aab", &[(Crash, 1), (Cut, 1), (Silence, 1)]),
             (2, "aab-", &[(Crash, 2), (Cut, 1), (LoseAnswer, 1)]),
         ],
     );
@@ -136,7 +136,7 @@ pub(super) fn configurations(size: Size) -> Vec<Configuration> {
         2,
         [
             (3, "aab", &[(Cut, 1), (Drop, 1), (LoseAnswer, 1)]),
-            (1, "aab", &[(Cut, 1), (Drop, 1)]),
+            (1, "aab", &[(Cut, 1), (Drop, 1), (NoSession, 1)]),
             (2, "aab", &[(Cut, 2), (Drop, 1), (NoSession, 1), (LoseAnswer, 1)]),
         ],
     );
@@ -154,7 +154,7 @@ pub(super) fn configurations(size: Size) -> Vec<Configuration> {
         2,
         [
             (2, "aab", &[(Later, 1), (Never, 1)]),
-            (1, "aab", &[(Later, 2), (Never, 1)]),
+            (1, "aab", &[(Later, 2), (Never, 1), (Alone, 1)]),
             (2, "aab-", &[(Later, 2), (Never, 1), (Alone, 2), (Cut, 1)]),
         ],
     );
@@ -199,9 +199,9 @@ pub(super) fn configurations(size: Size) -> Vec<Configuration> {
         "power cuts",
         2,
         [
-            (2, "aab", &[(PowerCut, 1), (Cut, 1)]),
-            (1, "aab", &[(PowerCut, 1), (Cut, 1)]),
-            (1, "aab-", &[(PowerCut, 2), (Cut, 1), (LoseAnswer, 1)]),
+            (2, "aab", &[(PowerCut, 1), (Write, 1)]),
+            (1, "aab", &[(PowerCut, 1), (Cut, 1), (Write, 1)]),
+            (1, "aab-", &[(PowerCut, 2), (Cut, 1), (Write, 1)]),
         ],
     );
     let durability = [Durability::Unsynced, Durability::Foreign, Durability::Unsynced, Durability::Synced];
