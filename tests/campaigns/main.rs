@@ -9,10 +9,13 @@
 
 mod args;
 mod audit;
+mod flips;
 mod workload;
 
 #[path = "../support/chance.rs"]
 mod chance;
+#[path = "../support/device.rs"]
+mod device;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -42,7 +45,12 @@ struct Campaign {
 }
 
 /// In the order of tests/README.md.
-const CAMPAIGNS: &[Campaign] = &[];
+const CAMPAIGNS: &[Campaign] = &[Campaign {
+    name: "bit-flips",
+    about: "bits and sectors of a database's files are damaged, and nothing is sent wrong",
+    counts: ("flips", 300, 20_000),
+    run: flips::run,
+}];
 
 fn main() -> ExitCode {
     env_logger::init();

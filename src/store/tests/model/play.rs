@@ -512,7 +512,8 @@ impl World {
         let rest = self.model.rows.iter().filter(|row| row.status == Status::Failed);
         let fates: Vec<_> = rest.map(|row| (row.id, Outcome::Sent)).collect();
         self.settle(&fates, Some(Pick::LAST), true, false)?;
-        self.play(&Action::Time { jump: 0, hours: 3 })?;
+        // Whatever the clock was when a row was sent, it is long ago now.
+        self.play(&Action::Time { jump: 0, hours: 250 })?;
         for _ in 0..20 {
             self.settle(&[], Some(Pick::LAST), false, true)?;
         }
