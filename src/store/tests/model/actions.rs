@@ -48,11 +48,7 @@ pub(super) enum Action {
     Uncount(Pick),
     Delete(Pick),
     DeleteAll,
-    Change {
-        row: Pick,
-        part: Part,
-        how: Change,
-    },
+    Change(Vec<(Pick, Part)>, Change),
     /// Of what was sent that many hours ago, or before.
     Purge {
         hours: u8,
@@ -161,7 +157,20 @@ pub(super) enum Change {
 }
 
 pub(super) fn actions() -> impl Strategy<Value = Vec<Action>> {
-    vec(action(), 1..40)
+    let purged = prop_oneof![2 => Just(Vec::new()), 1 => many_are_sent()];
+    (purged, vec(action(), 1..36)).prop_map(|(first, then)| [first, then].concat())
+}
+
+/// Enough of them to be purged in bites, and some that stay among them.
+fn many_are_sent() -> impl Strategy<Value = Vec<Action>> {
+    (120_u8..250, vec((pick(), outcome()), 0..12), 0_u8..3).prop_map(|(count, fates, hours)| {
+        vec![
+            Action::Many(count),
+            Action::Settle { fates, position: None, synced: false, purge: true },
+            Action::SendUpTo { upto: Pick::LAST, position: true, purge: true },
+            Action::Time { jump: 0, hours },
+        ]
+    })
 }
 
 fn action() -> impl Strategy<Value = Action> {
@@ -202,7 +211,7 @@ fn action() -> impl Strategy<Value = Action> {
         1 => pick().prop_map(Action::Uncount),
         3 => pick().prop_map(Action::Delete),
         1 => Just(Action::DeleteAll),
-        5 => (pick(), part, change).prop_map(|(row, part, how)| Action::Change { row, part, how }),
+        5 => (vec((pick(), part), 1..8), change).prop_map(|(parts, how)| Action::Change(parts, how)),
         2 => (0_u8..5).prop_map(|hours| Action::Purge { hours }),
         5 => (-3_i8..6, 0_u8..4).prop_map(|(jump, hours)| Action::Time { jump, hours }),
         1 => any::<bool>().prop_map(|known| Action::Reboot { known }),
@@ -214,12 +223,12 @@ fn action() -> impl Strategy<Value = Action> {
 }
 
 fn pick() -> impl Strategy<Value = Pick> {
-    any::<u16>().prop_map(Pick)
+    prop_oneof![5 => any::<u16>().prop_map(Pick), 1 => Just(Pick::LAST)]
 }
 
 fn sample() -> impl Strategy<Value = Sample> {
     let size = prop_oneof![8 => 0..40_usize, 3 => 100..400_usize, 2 => 5_000..13_000_usize, 1 => 20_000..20_100_usize];
-    let rich = || prop_oneof![4 => Just(false), 1 => Just(true)];
+    let rich = || prop_oneof![2 => Just(false), 1 => Just(true)];
     (0..3_u8, option::of(0..3_u8), size, (any::<bool>(), rich(), rich()), (rich(), rich(), rich()), 0..3_u8, rich())
         .prop_map(
             |(

@@ -7,7 +7,7 @@
 //! $ cargo test --lib store::tests::model
 //! ```
 //!
-//! plays 40 lists of actions of a new seed, and first those of `failing-seeds.txt`: what went wrong once is written down
+//! plays 30 lists of actions of a new seed, and first those of `failing-seeds.txt`: what went wrong once is written down
 //! there, made short, and belongs into the repository. `PROPTEST_RNG_SEED` sets another seed, `PROPTEST_CASES` another
 //! number of lists, and with `EDGE_OUTBOX_MODEL_SECONDS` one seed follows the other until so much time has passed.
 
@@ -32,7 +32,7 @@ use self::play::World;
 const MAX_PAYLOAD: usize = 20_050;
 
 /// Lists of actions that are played, by default.
-const LISTS: u32 = 40;
+const LISTS: u32 = 30;
 
 const FAILING_SEEDS: FileFailurePersistence =
     FileFailurePersistence::Direct(concat!(env!("CARGO_MANIFEST_DIR"), "/src/store/tests/model/failing-seeds.txt"));

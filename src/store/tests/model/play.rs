@@ -141,7 +141,7 @@ impl World {
                 self.settle(&fates, position.then_some(Pick::LAST), false, *purge)
             }
             Action::Retry(_) | Action::RetryAll | Action::Discard(_) | Action::DiscardAll => self.administrate(action),
-            Action::SetStatus(..) | Action::Release(_) | Action::Uncount(_) | Action::Change { .. } => {
+            Action::SetStatus(..) | Action::Release(_) | Action::Uncount(_) | Action::Change(..) => {
                 self.edit(action);
                 Ok(())
             }
@@ -416,18 +416,20 @@ impl World {
                 }
                 self.sql("UPDATE outbox SET attempts = 0 WHERE id = ?1", [id]);
             }
-            Action::Change { row: pick, part, how } => {
-                let Some(row) = self.pick(*pick) else { return };
-                let (id, before) = (row.id, row.message.clone());
-                change(&mut row.message, *part);
-                if let (Change::Edit, true) = (how, row.message != before) {
-                    row.summed = None;
-                }
-                let message = row.message.clone();
-                self.write_over(id, &message, *how);
-            }
+            Action::Change(parts, how) => parts.iter().for_each(|(pick, part)| self.change(*pick, *part, *how)),
             _ => unreachable!("no edit"),
         }
+    }
+
+    fn change(&mut self, pick: Pick, part: Part, how: Change) {
+        let Some(row) = self.pick(pick) else { return };
+        let (id, before) = (row.id, row.message.clone());
+        change(&mut row.message, part);
+        if let (Change::Edit, true) = (how, row.message != before) {
+            row.summed = None;
+        }
+        let message = row.message.clone();
+        self.write_over(id, &message, how);
     }
 
     fn write_over(&self, id: i64, message: &Message, how: Change) {
