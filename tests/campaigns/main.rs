@@ -9,10 +9,14 @@
 
 mod args;
 mod audit;
+mod flips;
+mod store;
 mod workload;
 
 #[path = "../support/chance.rs"]
 mod chance;
+#[path = "../support/device.rs"]
+mod device;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -42,7 +46,20 @@ struct Campaign {
 }
 
 /// In the order of tests/README.md.
-const CAMPAIGNS: &[Campaign] = &[];
+const CAMPAIGNS: &[Campaign] = &[
+    Campaign {
+        name: "store",
+        about: "random actions on the store, and on a model of it that answers the same",
+        counts: ("seconds", 15, 3_600),
+        run: store::run,
+    },
+    Campaign {
+        name: "bit-flips",
+        about: "bits and sectors of a database's files are damaged, and nothing is sent wrong",
+        counts: ("flips", 300, 20_000),
+        run: flips::run,
+    },
+];
 
 fn main() -> ExitCode {
     env_logger::init();
