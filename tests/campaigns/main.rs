@@ -9,8 +9,11 @@
 
 mod args;
 mod audit;
+mod card_cuts;
 mod workload;
 
+#[path = "../support/card.rs"]
+mod card;
 #[path = "../support/chance.rs"]
 mod chance;
 
@@ -42,7 +45,7 @@ struct Campaign {
 }
 
 /// In the order of tests/README.md.
-const CAMPAIGNS: &[Campaign] = &[];
+const CAMPAIGNS: &[Campaign] = &[card_cuts::CAMPAIGN];
 
 fn main() -> ExitCode {
     env_logger::init();

@@ -98,6 +98,25 @@ impl Workload {
         }
     }
 
+    /// What it says until `wanted` is among it, or that it was not by then.
+    pub fn hear_until(
+        &self,
+        until: Instant,
+        wanted: impl Fn(&Said) -> bool,
+        mut note: impl FnMut(&Said),
+    ) -> Result<bool, String> {
+        while let Some(said) = self.hear(until)? {
+            note(&said);
+            if wanted(&said) {
+                return Ok(true);
+            }
+            if Instant::now() >= until {
+                break; // it talks faster than that is over
+            }
+        }
+        Ok(false)
+    }
+
     pub fn tell(&mut self, order: &str) {
         // It may be dead already, which shows soon enough.
         let _ = writeln!(self.process.stdin.as_mut().expect("it was asked for"), "{order}");
