@@ -22,6 +22,8 @@ pub struct Told {
     pub maybe: BTreeSet<Reading>,
     /// Sessions that were begun anew.
     pub reconnects: u64,
+    /// Lives in which the outbox could be opened.
+    pub opened: u64,
     /// What reached the in-process broker, in the order in which it did.
     pub got: Vec<Reading>,
     /// Payloads that were not as they had been written.
@@ -33,6 +35,7 @@ impl Told {
         match said {
             Said::Commit(reading) => drop(self.committed.insert(*reading)),
             Said::Maybe(reading) => drop(self.maybe.insert(*reading)),
+            Said::Open => self.opened += 1,
             Said::Reconnect => self.reconnects += 1,
             Said::Got(reading) => self.got.push(*reading),
             Said::Damaged(id) => self.damaged.push(id.clone()),

@@ -10,12 +10,15 @@
 mod args;
 mod audit;
 mod card_cuts;
+mod disk;
 mod workload;
 
 #[path = "../support/card.rs"]
 mod card;
 #[path = "../support/chance.rs"]
 mod chance;
+#[path = "../support/faults.rs"]
+mod faults;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -45,7 +48,7 @@ struct Campaign {
 }
 
 /// In the order of tests/README.md.
-const CAMPAIGNS: &[Campaign] = &[card_cuts::CAMPAIGN];
+const CAMPAIGNS: &[Campaign] = &[card_cuts::CAMPAIGN, disk::CAMPAIGN];
 
 fn main() -> ExitCode {
     env_logger::init();

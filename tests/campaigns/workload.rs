@@ -31,6 +31,21 @@ pub enum Said {
 }
 
 impl Said {
+    /// Whether its line begins with that word.
+    pub fn is(&self, word: &str) -> bool {
+        let own = match self {
+            Said::Open => "OPEN",
+            Said::Commit(_) => "COMMIT",
+            Said::Maybe(_) => "MAYBE",
+            Said::Got(_) => "GOT",
+            Said::Damaged(_) => "DAMAGED",
+            Said::Full => "FULL",
+            Said::Reconnect => "RECONNECT",
+            Said::Drained => "DRAINED",
+        };
+        own == word
+    }
+
     /// What a whole line says.
     pub fn parse(line: &str) -> Result<Said, String> {
         let mut words = line.split(' ');

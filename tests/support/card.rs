@@ -319,6 +319,14 @@ impl Drop for Plug {
 /// A file of somebody else's; gone when this is dropped.
 pub struct Others(PathBuf);
 
+impl Others {
+    /// They give so many bytes back.
+    pub fn shrink(&self, bytes: u64) {
+        let file = File::options().write(true).open(&self.0).unwrap();
+        file.set_len(file.metadata().unwrap().len().saturating_sub(bytes)).unwrap();
+    }
+}
+
 impl Drop for Others {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.0);
