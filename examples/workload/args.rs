@@ -29,7 +29,8 @@ Usage: workload --db FILE --broker URL --seed N [OPTIONS]
                        as many as there can be
   --seconds S          ends after so long, with 0; by default it goes on for ever
   --synchronous MODE   full (the default), normal, or mixed: every second
-                       connection normal
+                       connection normal; or off, for controls: it must lose
+                       what it says is committed
   --max-pending N      messages that may be pending; no limit by default
   --settings JSON      of the outbox, e.g. {\"window\":16,\"settle_after\":\"10ms\"};
                        without it a disk may be filled to the last byte
@@ -47,8 +48,9 @@ It says, one a line, each flushed:
   DRAINED              nothing is pending
 
 A line `drain` on its standard input stops the writers until a line `write`, and
-DRAINED is said in between. Any other error goes to standard error, and it goes
-on; only where the outbox cannot be opened it ends, with 1.";
+DRAINED is said in between; after `pause` nothing is sent until `resume`. Any
+other error goes to standard error, and it goes on; only where the outbox cannot
+be opened it ends, with 1.";
 
 /// The command line, checked.
 pub struct Args {
@@ -69,6 +71,7 @@ pub enum Synchronous {
     Full,
     Normal,
     Mixed,
+    Off,
 }
 
 impl Args {
@@ -139,6 +142,7 @@ fn synchronous(text: &str) -> Result<Synchronous, String> {
         "full" => Ok(Synchronous::Full),
         "normal" => Ok(Synchronous::Normal),
         "mixed" => Ok(Synchronous::Mixed),
-        _ => Err("full, normal and mixed are allowed".to_owned()),
+        "off" => Ok(Synchronous::Off),
+        _ => Err("full, normal, mixed and off are allowed".to_owned()),
     }
 }

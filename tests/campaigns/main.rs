@@ -9,14 +9,20 @@
 
 mod args;
 mod audit;
+mod card_cuts;
+mod disk;
 mod flips;
 mod store;
 mod workload;
 
+#[path = "../support/card.rs"]
+mod card;
 #[path = "../support/chance.rs"]
 mod chance;
 #[path = "../support/device.rs"]
 mod device;
+#[path = "../support/faults.rs"]
+mod faults;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -46,20 +52,7 @@ struct Campaign {
 }
 
 /// In the order of tests/README.md.
-const CAMPAIGNS: &[Campaign] = &[
-    Campaign {
-        name: "store",
-        about: "random actions on the store, and on a model of it that answers the same",
-        counts: ("seconds", 15, 3_600),
-        run: store::run,
-    },
-    Campaign {
-        name: "bit-flips",
-        about: "bits and sectors of a database's files are damaged, and nothing is sent wrong",
-        counts: ("flips", 300, 20_000),
-        run: flips::run,
-    },
-];
+const CAMPAIGNS: &[Campaign] = &[store::CAMPAIGN, card_cuts::CAMPAIGN, disk::CAMPAIGN, flips::CAMPAIGN];
 
 fn main() -> ExitCode {
     env_logger::init();

@@ -5,12 +5,19 @@
 use std::env;
 use std::process::{Command, Stdio};
 
-use crate::Verdict;
 use crate::args::Args;
+use crate::{Campaign, Verdict};
 
 const TEST: &str = "store::tests::model::whatever_happens_the_store_answers_as_the_model_does";
 
-pub fn run(args: &Args) -> Verdict {
+pub const CAMPAIGN: Campaign = Campaign {
+    name: "store",
+    about: "random actions on the store, and on a model of it that answers the same",
+    counts: ("seconds", 15, 3_600),
+    run,
+};
+
+fn run(args: &Args) -> Verdict {
     let cargo = env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let mut test = Command::new(cargo);
     test.args(["test", "--locked", "--release", "--lib", TEST, "--", "--exact", "--nocapture"])

@@ -25,9 +25,9 @@ use std::thread;
 
 use self::judge::judge;
 use self::template::{Damage, Template};
-use crate::Verdict;
 use crate::args::Args;
 use crate::chance::Chance;
+use crate::{Campaign, Verdict};
 
 /// Bits in payloads that no checksum guards.
 const CONTROLS: u64 = 8;
@@ -35,8 +35,15 @@ const CONTROLS: u64 = 8;
 /// What became of messages, and how often.
 pub type Tally = BTreeMap<&'static str, u64>;
 
+pub const CAMPAIGN: Campaign = Campaign {
+    name: "bit-flips",
+    about: "bits and sectors of a database's files are damaged, and nothing is sent wrong",
+    counts: ("flips", 300, 20_000),
+    run,
+};
+
 /// `--only N` plays that one alone.
-pub fn run(args: &Args) -> Verdict {
+fn run(args: &Args) -> Verdict {
     let only = match args.only.as_deref().map(str::parse::<u64>).transpose() {
         Ok(only) => only,
         Err(_) => return Verdict::Broken(vec!["--only takes the number of a flip".to_owned()]),
