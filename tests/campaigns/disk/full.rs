@@ -156,15 +156,17 @@ fn filled_by_itself(card: &Card, database: &mut Database<'_>) -> Result<(), Stri
     goes_on(database, workload)
 }
 
-/// The same, and nothing is to be left to others: then the last commits meet the end of the disk, and answer MAYBE, until
-/// the forwarder has something to write, finds that it cannot, and gives up the reserve.
+/// The same, and nothing is to be left to others: it says so before the commits fail.
 fn filled_by_itself_to_the_last_byte(card: &Card, database: &mut Database<'_>) -> Result<(), String> {
     leave(card, 6 * MB)?;
     let mut workload = database.start(1, |_| ());
     database.hear(&workload, SOON, "OPEN")?;
     workload.tell("pause");
-    database.hear(&workload, SOON, "MAYBE")?;
-    database.listen(&workload, Duration::from_secs(1))?;
+    database.hear(&workload, SOON, "FULL")?;
+    let said = database.listen(&workload, Duration::from_secs(1))?;
+    if let Some(worse) = said.iter().find(|said| !matches!(said, Said::Full | Said::Commit(_))) {
+        return Err(format!("on the full disk it says {worse:?}, not FULL"));
+    }
     drains_while_full(database, &mut workload)?;
     goes_on(database, workload)
 }
