@@ -8,11 +8,19 @@
 //! builds what is needed and runs one. Each prints its seed, and what went wrong with the command that plays it again.
 
 mod args;
+mod arrivals;
 mod audit;
+mod clock;
 mod workload;
 
 #[path = "../support/chance.rs"]
 mod chance;
+#[path = "../support/mosquitto.rs"]
+mod mosquitto;
+#[path = "../support/proxy/mod.rs"]
+mod proxy;
+#[path = "../support/clock.rs"]
+mod wall_clock;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -42,7 +50,7 @@ struct Campaign {
 }
 
 /// In the order of tests/README.md.
-const CAMPAIGNS: &[Campaign] = &[];
+const CAMPAIGNS: &[Campaign] = &[clock::CAMPAIGN];
 
 fn main() -> ExitCode {
     env_logger::init();
