@@ -8,8 +8,10 @@
 //! builds what is needed and runs one. Each prints its seed, and what went wrong with the command that plays it again.
 
 mod args;
+mod arrivals;
 mod audit;
 mod card_cuts;
+mod clock;
 mod disk;
 mod flips;
 mod store;
@@ -23,6 +25,12 @@ mod chance;
 mod device;
 #[path = "../support/faults.rs"]
 mod faults;
+#[path = "../support/mosquitto.rs"]
+mod mosquitto;
+#[path = "../support/proxy/mod.rs"]
+mod proxy;
+#[path = "../support/clock.rs"]
+mod wall_clock;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -52,7 +60,8 @@ struct Campaign {
 }
 
 /// In the order of tests/README.md.
-const CAMPAIGNS: &[Campaign] = &[store::CAMPAIGN, card_cuts::CAMPAIGN, disk::CAMPAIGN, flips::CAMPAIGN];
+const CAMPAIGNS: &[Campaign] =
+    &[store::CAMPAIGN, card_cuts::CAMPAIGN, disk::CAMPAIGN, clock::CAMPAIGN, flips::CAMPAIGN];
 
 fn main() -> ExitCode {
     env_logger::init();
