@@ -64,6 +64,11 @@ impl Life<'_> {
             if self.reported && (!self.damage.in_table || missing.is_disjoint(self.intact())) {
                 return Ok(());
             }
+            if before != missing {
+                (before, since) = (missing.clone(), Instant::now());
+            } else if self.reported && since.elapsed() > PATIENCE {
+                return Ok(());
+            }
             if Instant::now() > until {
                 return Err(format!(
                     "rows {missing:?} neither arrived nor are parked in {SOON:?}; {:?}",
