@@ -11,6 +11,7 @@ mod args;
 mod arrivals;
 mod audit;
 mod clock;
+mod offline;
 mod workload;
 
 #[path = "../support/chance.rs"]
@@ -50,7 +51,7 @@ struct Campaign {
 }
 
 /// In the order of tests/README.md.
-const CAMPAIGNS: &[Campaign] = &[clock::CAMPAIGN];
+const CAMPAIGNS: &[Campaign] = &[clock::CAMPAIGN, offline::CAMPAIGN];
 
 fn main() -> ExitCode {
     env_logger::init();
