@@ -14,6 +14,7 @@ mod card_cuts;
 mod clock;
 mod disk;
 mod flips;
+mod offline;
 mod store;
 mod workload;
 
@@ -61,7 +62,7 @@ struct Campaign {
 
 /// In the order of tests/README.md.
 const CAMPAIGNS: &[Campaign] =
-    &[store::CAMPAIGN, card_cuts::CAMPAIGN, disk::CAMPAIGN, clock::CAMPAIGN, flips::CAMPAIGN];
+    &[store::CAMPAIGN, card_cuts::CAMPAIGN, disk::CAMPAIGN, clock::CAMPAIGN, offline::CAMPAIGN, flips::CAMPAIGN];
 
 fn main() -> ExitCode {
     env_logger::init();
