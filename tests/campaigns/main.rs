@@ -9,6 +9,7 @@
 
 mod args;
 mod audit;
+mod bugs;
 mod workload;
 
 #[path = "../support/chance.rs"]
@@ -42,7 +43,13 @@ struct Campaign {
 }
 
 /// In the order of tests/README.md.
-const CAMPAIGNS: &[Campaign] = &[];
+const CAMPAIGNS: &[Campaign] = &[Campaign {
+    name: "bugs",
+    about: "bugs planted on purpose, each of which a check must find",
+    // All of them, however many are asked for.
+    counts: ("bank", 1, 1),
+    run: bugs::run,
+}];
 
 fn main() -> ExitCode {
     env_logger::init();
