@@ -10,10 +10,13 @@
 mod args;
 mod audit;
 mod bugs;
+mod flips;
 mod workload;
 
 #[path = "../support/chance.rs"]
 mod chance;
+#[path = "../support/device.rs"]
+mod device;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -43,13 +46,15 @@ struct Campaign {
 }
 
 /// In the order of tests/README.md.
-const CAMPAIGNS: &[Campaign] = &[Campaign {
-    name: "bugs",
-    about: "bugs planted on purpose, each of which a check must find",
-    // All of them, however many are asked for.
-    counts: ("bank", 1, 1),
-    run: bugs::run,
-}];
+const CAMPAIGNS: &[Campaign] = &[
+    Campaign {
+        name: "bit-flips",
+        about: "bits and sectors of a database's files are damaged, and nothing is sent wrong",
+        counts: ("flips", 300, 20_000),
+        run: flips::run,
+    },
+    bugs::CAMPAIGN,
+];
 
 fn main() -> ExitCode {
     env_logger::init();

@@ -33,7 +33,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use crate::Verdict;
+use crate::{Campaign, Verdict};
 use crate::args::Args;
 use bank::Bug;
 use check::{Check, Colour, Programs};
@@ -41,7 +41,15 @@ use check::{Check, Colour, Programs};
 /// Checks that run at a time.
 const LANES: usize = 2;
 
-pub fn run(args: &Args) -> Verdict {
+pub const CAMPAIGN: Campaign = Campaign {
+    name: "bugs",
+    about: "bugs planted on purpose, each of which a check must find",
+    // All of them, however many are asked for.
+    counts: ("bank", 1, 1),
+    run,
+};
+
+fn run(args: &Args) -> Verdict {
     match play(args) {
         Ok(verdict) => verdict,
         Err(why) => Verdict::Broken(vec![why]),
