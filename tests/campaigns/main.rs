@@ -8,8 +8,10 @@
 //! builds what is needed and runs one. Each prints its seed, and what went wrong with the command that plays it again.
 
 mod args;
+mod arrivals;
 mod audit;
 mod bugs;
+mod clock;
 mod flips;
 mod workload;
 
@@ -17,6 +19,12 @@ mod workload;
 mod chance;
 #[path = "../support/device.rs"]
 mod device;
+#[path = "../support/mosquitto.rs"]
+mod mosquitto;
+#[path = "../support/proxy/mod.rs"]
+mod proxy;
+#[path = "../support/clock.rs"]
+mod wall_clock;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -46,7 +54,8 @@ struct Campaign {
 }
 
 /// In the order of tests/README.md.
-const CAMPAIGNS: &[Campaign] = &[
+const CAMPAIGNS: &[Campaign] = &[Campaign] = &[
+    clock::CAMPAIGN,
     Campaign {
         name: "bit-flips",
         about: "bits and sectors of a database's files are damaged, and nothing is sent wrong",

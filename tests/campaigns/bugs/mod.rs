@@ -33,8 +33,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use crate::{Campaign, Verdict};
 use crate::args::Args;
+use crate::{Campaign, Verdict};
 use bank::Bug;
 use check::{Check, Colour, Programs};
 
