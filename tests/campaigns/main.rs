@@ -9,6 +9,7 @@
 
 mod args;
 mod audit;
+mod power;
 mod workload;
 
 #[path = "../support/chance.rs"]
@@ -42,7 +43,7 @@ struct Campaign {
 }
 
 /// In the order of tests/README.md.
-const CAMPAIGNS: &[Campaign] = &[];
+const CAMPAIGNS: &[Campaign] = &[power::CAMPAIGN];
 
 fn main() -> ExitCode {
     env_logger::init();
