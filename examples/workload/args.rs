@@ -29,7 +29,8 @@ Usage: workload --db FILE --broker URL --seed N [OPTIONS]
                        as many as there can be
   --seconds S          ends after so long, with 0; by default it goes on for ever
   --synchronous MODE   full (the default), normal, or mixed: every second
-                       connection normal
+                       connection normal; off loses what was committed when the
+                       power is cut, to see that whoever tests for it notices
   --max-pending N      messages that may be pending; no limit by default
   --settings JSON      of the outbox, e.g. {\"window\":16,\"settle_after\":\"10ms\"}
   --drain              forwards, and writes nothing; ends with 0 once nothing is
@@ -39,6 +40,7 @@ It says, one a line, each flushed:
 
   OPEN                 the outbox is open, and its table there
   COMMIT id k seq      after a commit has returned
+  NORMAL id k seq      with mixed, in front of that: by a connection that is normal
   MAYBE id k seq       a commit answered an error: it may be there or not
   FULL                 the outbox takes no more for now; it tries again
   RECONNECT            a session is begun anew, after one that ended or failed
@@ -67,6 +69,7 @@ pub enum Synchronous {
     Full,
     Normal,
     Mixed,
+    Off,
 }
 
 impl Args {
@@ -132,6 +135,7 @@ fn synchronous(text: &str) -> Result<Synchronous, String> {
         "full" => Ok(Synchronous::Full),
         "normal" => Ok(Synchronous::Normal),
         "mixed" => Ok(Synchronous::Mixed),
-        _ => Err("full, normal and mixed are allowed".to_owned()),
+        "off" => Ok(Synchronous::Off),
+        _ => Err("full, normal, mixed and off are allowed".to_owned()),
     }
 }

@@ -62,12 +62,14 @@ fn open(args: &Args) -> Result<Outbox, Error> {
         .settings(args.settings.clone())
         .broker(broker::of(&args.broker)?)
         .on_connect(move |connection| {
-            let normal = match synchronous {
-                Synchronous::Full => false,
-                Synchronous::Normal => true,
-                Synchronous::Mixed => every_second(),
+            let mode = match synchronous {
+                Synchronous::Full => "FULL",
+                Synchronous::Normal => "NORMAL",
+                Synchronous::Mixed if every_second() => "NORMAL",
+                Synchronous::Mixed => "FULL",
+                Synchronous::Off => "OFF",
             };
-            connection.pragma_update(None, "synchronous", if normal { "NORMAL" } else { "FULL" })
+            connection.pragma_update(None, "synchronous", mode)
         })
         .open()
 }

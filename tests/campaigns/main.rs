@@ -13,6 +13,7 @@ mod audit;
 mod bugs;
 mod clock;
 mod flips;
+mod power;
 mod workload;
 
 #[path = "../support/chance.rs"]
@@ -55,6 +56,7 @@ struct Campaign {
 
 /// In the order of tests/README.md.
 const CAMPAIGNS: &[Campaign] = &[Campaign] = &[
+    Campaign] = &[power::CAMPAIGN,
     clock::CAMPAIGN,
     Campaign {
         name: "bit-flips",

@@ -21,6 +21,8 @@ pub struct Reading {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Said {
     Open,
+    /// Of the commit that it says next: by a connection that does not sync.
+    Normal(Reading),
     Commit(Reading),
     Maybe(Reading),
     Got(Reading),
@@ -42,6 +44,7 @@ impl Said {
         };
         let said = match word {
             "OPEN" => Some(Said::Open),
+            "NORMAL" => reading().map(Said::Normal),
             "COMMIT" => reading().map(Said::Commit),
             "MAYBE" => reading().map(Said::Maybe),
             "GOT" => reading().map(Said::Got),
