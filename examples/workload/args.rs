@@ -47,8 +47,9 @@ It says, one a line, each flushed:
   DRAINED              nothing is pending
 
 A line `drain` on its standard input stops the writers until a line `write`, and
-DRAINED is said in between. Any other error goes to standard error, and it goes
-on; only where the outbox cannot be opened it ends, with 1.";
+DRAINED is said in between; after `pause` nothing is sent until `resume`. Any
+other error goes to standard error, and it goes on; only where the outbox cannot
+be opened it ends, with 1.";
 
 /// The command line, checked.
 pub struct Args {

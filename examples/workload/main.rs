@@ -102,6 +102,8 @@ fn work(args: &Args, outbox: &Outbox, until: Option<Instant>) -> bool {
             match orders.recv_timeout(if draining { LOOK } else { 10 * LOOK }) {
                 Ok(Order::Drain) => (draining, _) = (true, set(false)),
                 Ok(Order::Write) => (draining, _) = (false, set(true)),
+                Ok(Order::Pause) => told(outbox.pause()),
+                Ok(Order::Resume) => told(outbox.resume()),
                 Err(RecvTimeoutError::Disconnected) => thread::sleep(LOOK),
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -118,6 +120,14 @@ fn work(args: &Args, outbox: &Outbox, until: Option<Instant>) -> bool {
 enum Order {
     Drain,
     Write,
+    Pause,
+    Resume,
+}
+
+fn told(answer: Result<(), Error>) {
+    if let Err(error) = answer {
+        eprintln!("workload: {error}");
+    }
 }
 
 /// What is said on standard input, which may be closed from the start.
@@ -128,8 +138,10 @@ fn orders() -> Receiver<Order> {
             let order = match line.trim() {
                 "drain" => Order::Drain,
                 "write" => Order::Write,
+                "pause" => Order::Pause,
+                "resume" => Order::Resume,
                 other => {
-                    eprintln!("workload: {other:?} is no order; drain and write are");
+                    eprintln!("workload: {other:?} is no order; drain, write, pause and resume are");
                     continue;
                 }
             };

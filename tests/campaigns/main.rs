@@ -11,15 +11,21 @@ mod args;
 mod arrivals;
 mod audit;
 mod bugs;
+mod card_cuts;
 mod clock;
+mod disk;
 mod flips;
 mod power;
 mod workload;
 
+#[path = "../support/card.rs"]
+mod card;
 #[path = "../support/chance.rs"]
 mod chance;
 #[path = "../support/device.rs"]
 mod device;
+#[path = "../support/faults.rs"]
+mod faults;
 #[path = "../support/mosquitto.rs"]
 mod mosquitto;
 #[path = "../support/proxy/mod.rs"]
@@ -55,8 +61,8 @@ struct Campaign {
 }
 
 /// In the order of tests/README.md.
-const CAMPAIGNS: &[Campaign] = &[Campaign] = &[
-    Campaign] = &[power::CAMPAIGN,
+const CAMPAIGNS: &[Campaign] = &[Campaign] = &[Campaign] = &[card_cuts::CAMPAIGN, disk::CAMPAIGN, Campaign] = &[
+    power::CAMPAIGN,
     clock::CAMPAIGN,
     Campaign {
         name: "bit-flips",
