@@ -1,0 +1,77 @@
+//! The fingerprint of a dispatcher, whenever it is taken: points in time count by how far away they are.
+//!
+//! The same situation an hour later is the same situation; counted apart, the world would have no end. The clock of the
+//! model begins at [`BEGINNING`], so large that every number above it which is hashed is a point in time: numbers of
+//! sessions, rows and sendings stay far below. What the dispatcher is and does is not touched by this.
+
+use std::hash::Hasher;
+use std::time::Duration;
+
+/// Later than anything that lasts, in seconds.
+const FIRST_SECOND: u64 = 1 << 40;
+pub(super) const BEGINNING: Duration = Duration::from_secs(FIRST_SECOND);
+
+/// The dispatcher looks back no further than this while nothing is suspected: what was before is equally long ago.
+/// (`GOOD_SESSION`; the controls of suspects are longer.)
+const LONG_AGO: i64 = 10_000_000;
+/// While something is.
+const VERY_LONG_AGO: i64 = 3_600_000_000;
+
+/// Passes on what it is given to another hasher, points in time as microseconds from now.
+pub(super) struct Clockless<'a, H> {
+    into: &'a mut H,
+    now: Duration,
+    horizon: i64,
+    /// The seconds of a point in time; its nanoseconds come next.
+    seconds: Option<u64>,
+}
+
+impl<'a, H: Hasher> Clockless<'a, H> {
+    pub fn new(into: &'a mut H, now: Duration, suspects: bool) -> Self {
+        let horizon = if suspects { -VERY_LONG_AGO } else { -LONG_AGO };
+        Clockless { into, now, horizon, seconds: None }
+    }
+}
+
+impl<H: Hasher> Hasher for Clockless<'_, H> {
+    fn finish(&self) -> u64 {
+        self.into.finish()
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.into.write(bytes);
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        if number >= FIRST_SECOND {
+            self.seconds = Some(number);
+        } else {
+            self.into.write_u64(number);
+        }
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        let Some(seconds) = self.seconds.take() else { return self.into.write_u32(number) };
+        let at = Duration::new(seconds, number);
+        let micros = |time: Duration| i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
+        let away = if at >= self.now { micros(at - self.now) } else { -micros(self.now - at) };
+        self.into.write_i64(away.max(self.horizon));
+    }
+
+    fn write_u8(&mut self, number: u8) {
+        self.into.write_u8(number);
+    }
+
+    // By default these would pass for points in time.
+    fn write_i64(&mut self, number: i64) {
+        self.into.write_i64(number);
+    }
+
+    fn write_usize(&mut self, number: usize) {
+        self.into.write_usize(number);
+    }
+
+    fn write_isize(&mut self, number: isize) {
+        self.into.write_isize(number);
+    }
+}
