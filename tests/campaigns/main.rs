@@ -61,8 +61,10 @@ struct Campaign {
 }
 
 /// In the order of tests/README.md.
-const CAMPAIGNS: &[Campaign] = &[Campaign] = &[Campaign] = &[card_cuts::CAMPAIGN, disk::CAMPAIGN, Campaign] = &[
+const CAMPAIGNS: &[Campaign] = &[
     power::CAMPAIGN,
+    card_cuts::CAMPAIGN,
+    disk::CAMPAIGN,
     clock::CAMPAIGN,
     Campaign {
         name: "bit-flips",

@@ -37,6 +37,7 @@ impl Said {
     pub fn is(&self, word: &str) -> bool {
         let own = match self {
             Said::Open => "OPEN",
+            Said::Normal(_) => "NORMAL",
             Said::Commit(_) => "COMMIT",
             Said::Maybe(_) => "MAYBE",
             Said::Got(_) => "GOT",

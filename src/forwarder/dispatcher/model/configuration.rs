@@ -102,7 +102,8 @@ pub(super) fn configurations(size: Size) -> Vec<Configuration> {
     use Fault::*;
     let of = |name, committed, keys: [&str; 3], faults: [&[(Fault, u8)]; 3]| {
         let (keys, faults) = (keys[size as usize], faults[size as usize]);
-        let verdicts = [(Later, Verdict::Later), (Never, Verdict::Never), (Alone, Verdict::Alone), (Topic, Verdict::Topic)];
+        let verdicts =
+            [(Later, Verdict::Later), (Never, Verdict::Never), (Alone, Verdict::Alone), (Topic, Verdict::Topic)];
         let budget = Faults::new(faults);
         let mut verdicts: Vec<_> =
             verdicts.into_iter().filter(|(fault, _)| budget.left(*fault)).map(|(_, verdict)| verdict).collect();
@@ -112,53 +113,94 @@ pub(super) fn configurations(size: Size) -> Vec<Configuration> {
         Configuration { name, rules: rules(2), rows: rows(keys), committed, faults: budget, verdicts }
     };
     let mut all = vec![
-        of("crashes", 1, ["aab", "aab-", "aabb-"], [
-            &[(Crash, 1), (Cut, 1)],
-            &[(Crash, 2), (Cut, 1), (LoseAnswer, 1)],
-            &[(Crash, 2), (Cut, 2), (LoseAnswer, 1)],
-        ]),
-        of("cuts", 1, ["aab", "aab-", "aabb-"], [
-            &[(Cut, 2), (Drop, 1)],
-            &[(Cut, 2), (Drop, 1), (NoSession, 1), (LoseAnswer, 1)],
-            &[(Cut, 3), (Drop, 1), (NoSession, 1), (LoseAnswer, 1)],
-        ]),
-        of("late answers", 1, ["aab", "aab-", "aabb-"], [
-            &[(Cut, 1), (LateAnswer, 1), (LateRefusal, 1)],
-            &[(Cut, 1), (LateAnswer, 2), (LateRefusal, 1), (Silence, 1)],
-            &[(Cut, 2), (LateAnswer, 2), (LateRefusal, 1), (Silence, 1)],
-        ]),
-        of("refusals", 1, ["aab", "aab-", "aab-b"], [
-            &[(Later, 1), (Never, 1)],
-            &[(Later, 2), (Never, 1), (Alone, 1), (Cut, 1)],
-            &[(Later, 2), (Never, 1), (Alone, 1), (Cut, 1), (Crash, 1)],
-        ]),
-        of("closed topics", 2, ["aA=", "aA-=", "aA-=b"], [
-            &[(Topic, 1), (Crash, 1)],
-            &[(Topic, 2), (Crash, 1), (Cut, 1)],
-            &[(Topic, 2), (Crash, 1), (Cut, 1), (Later, 1)],
-        ]),
-        of("disk", 1, ["aab", "aab-", "aabb-"], [
-            &[(Write, 1), (Crash, 1)],
-            &[(Write, 2), (Crash, 1), (Cut, 1)],
-            &[(Write, 2), (Crash, 1), (Cut, 1), (Later, 1)],
-        ]),
-        of("stops", 1, ["aab", "aab-", "aabb-"], [
-            &[(Stop, 1), (LoseAnswer, 1)],
-            &[(Stop, 2), (LoseAnswer, 1), (Cut, 1)],
-            &[(Stop, 2), (LoseAnswer, 1), (Cut, 1), (Later, 1)],
-        ]),
+        of(
+            "crashes",
+            1,
+            ["aab", "aab-", "aabb-"],
+            [
+                &[(Crash, 1), (Cut, 1)],
+                &[(Crash, 2), (Cut, 1), (LoseAnswer, 1)],
+                &[(Crash, 2), (Cut, 2), (LoseAnswer, 1)],
+            ],
+        ),
+        of(
+            "cuts",
+            1,
+            ["aab", "aab-", "aabb-"],
+            [
+                &[(Cut, 2), (Drop, 1)],
+                &[(Cut, 2), (Drop, 1), (NoSession, 1), (LoseAnswer, 1)],
+                &[(Cut, 3), (Drop, 1), (NoSession, 1), (LoseAnswer, 1)],
+            ],
+        ),
+        of(
+            "late answers",
+            1,
+            ["aab", "aab-", "aabb-"],
+            [
+                &[(Cut, 1), (LateAnswer, 1), (LateRefusal, 1)],
+                &[(Cut, 1), (LateAnswer, 2), (LateRefusal, 1), (Silence, 1)],
+                &[(Cut, 2), (LateAnswer, 2), (LateRefusal, 1), (Silence, 1)],
+            ],
+        ),
+        of(
+            "refusals",
+            1,
+            ["aab", "aab-", "aab-b"],
+            [
+                &[(Later, 1), (Never, 1)],
+                &[(Later, 2), (Never, 1), (Alone, 1), (Cut, 1)],
+                &[(Later, 2), (Never, 1), (Alone, 1), (Cut, 1), (Crash, 1)],
+            ],
+        ),
+        of(
+            "closed topics",
+            2,
+            ["aA=", "aA-=", "aA-=b"],
+            [
+                &[(Topic, 1), (Crash, 1)],
+                &[(Topic, 2), (Crash, 1), (Cut, 1)],
+                &[(Topic, 2), (Crash, 1), (Cut, 1), (Later, 1)],
+            ],
+        ),
+        of(
+            "disk",
+            1,
+            ["aab", "aab-", "aabb-"],
+            [
+                &[(Write, 1), (Crash, 1)],
+                &[(Write, 2), (Crash, 1), (Cut, 1)],
+                &[(Write, 2), (Crash, 1), (Cut, 1), (Later, 1)],
+            ],
+        ),
+        of(
+            "stops",
+            1,
+            ["aab", "aab-", "aabb-"],
+            [
+                &[(Stop, 1), (LoseAnswer, 1)],
+                &[(Stop, 2), (LoseAnswer, 1), (Cut, 1)],
+                &[(Stop, 2), (LoseAnswer, 1), (Cut, 1), (Later, 1)],
+            ],
+        ),
     ];
-    let mut strict = of("strict ordering", 2, ["aab", "aaab", "aaabb"], [
-        &[(Cut, 1), (Later, 1)],
-        &[(Cut, 1), (Later, 1), (Crash, 1), (LoseAnswer, 1)],
-        &[(Cut, 2), (Later, 1), (Crash, 1), (LoseAnswer, 1)],
-    ]);
+    let mut strict = of(
+        "strict ordering",
+        2,
+        ["aab", "aaab", "aaabb"],
+        [
+            &[(Cut, 1), (Later, 1)],
+            &[(Cut, 1), (Later, 1), (Crash, 1), (LoseAnswer, 1)],
+            &[(Cut, 2), (Later, 1), (Crash, 1), (LoseAnswer, 1)],
+        ],
+    );
     strict.rules.ordering = Ordering::Strict;
-    let mut power = of("power cuts", 1, ["aab", "aab-", "aabb-"], [
-        &[(PowerCut, 1), (Cut, 1)],
-        &[(PowerCut, 2), (Cut, 1)],
-        &[(PowerCut, 2), (Crash, 1), (Cut, 1)],
-    ]);
+    let mut power = of(
+        "power cuts",
+        1,
+        ["aab", "aab-", "aabb-"],
+        [&[(PowerCut, 1), (Cut, 1)], &[(PowerCut, 2), (Cut, 1)], &[(PowerCut, 2), (Crash, 1), (Cut, 1)]],
+    );
     let durability = [Durability::Unsynced, Durability::Foreign, Durability::Unsynced, Durability::Synced];
     power.rows.iter_mut().zip(durability.into_iter().cycle()).for_each(|(row, how)| row.durability = how);
     all.extend([strict, power]);

@@ -74,7 +74,13 @@ impl World {
         for (fact, (_, row)) in self.facts.iter_mut().zip(self.table.rows()) {
             let told = |verdict: &Verdict| row.held_by.is_some() && (*verdict != Verdict::Later || row.attempts > 0);
             let refused = fact.refused.filter(told);
-            *fact = Fact { sent: fact.sent, taken: fact.taken, brought_back: fact.brought_back, refused, ..Fact::default() };
+            *fact = Fact {
+                sent: fact.sent,
+                taken: fact.taken,
+                brought_back: fact.brought_back,
+                refused,
+                ..Fact::default()
+            };
         }
     }
 
@@ -86,7 +92,8 @@ impl World {
 
     /// What the adapter says of a sending, before the dispatcher hears it. `current`: of the present session.
     pub fn said(&mut self, ticket: Ticket, outcome: &Outcome, current: bool) {
-        let (parks, most) = (self.dispatcher.rules.closed_topics == ClosedTopics::Park, self.dispatcher.rules.max_attempts);
+        let (parks, most) =
+            (self.dispatcher.rules.closed_topics == ClosedTopics::Park, self.dispatcher.rules.max_attempts);
         let attempts = self.table.row(ticket.row).attempts;
         let fact = self.fact(ticket.row);
         match outcome {
@@ -161,7 +168,10 @@ impl World {
             }
             let aside = flies || self.dispatcher.suspects.contains(other);
             if first_time && fact.refused.is_some_and(|verdict| verdict == Verdict::Later || !aside) {
-                return broken(Promise::CommitOrder, format!("row {id} overtakes {other} of its key, which was refused"));
+                return broken(
+                    Promise::CommitOrder,
+                    format!("row {id} overtakes {other} of its key, which was refused"),
+                );
             }
         }
         Ok(())
@@ -175,9 +185,14 @@ impl World {
     /// How many rows a crash now would have sent once more, although the broker has them.
     fn check_repetitions(&self, sent: i64) -> Kept {
         let (rules, facts) = (&self.dispatcher.rules, &self.facts);
-        let taken = |id: i64| facts[index(id)].taken || id == sent || self.wire.iter().any(|flying| flying.ticket.row == id);
+        let taken =
+            |id: i64| facts[index(id)].taken || id == sent || self.wire.iter().any(|flying| flying.ticket.row == id);
         let again = |(id, row): &(i64, &Stored)| {
-            row.is_pending() && row.attempts == 0 && row.held_by.is_none() && taken(*id) && !facts[index(*id)].brought_back
+            row.is_pending()
+                && row.attempts == 0
+                && row.held_by.is_none()
+                && taken(*id)
+                && !facts[index(*id)].brought_back
         };
         let repeated = self.table.rows().filter(again).count();
         let most = rules.window + rules.bounds.settlements + rules.bounds.suspects;

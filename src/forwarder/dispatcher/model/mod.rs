@@ -105,7 +105,9 @@ fn explore(configuration: &Configuration) -> Account {
     let checker = |configuration: &Configuration| {
         Explored::new(configuration.clone()).checker().finish_when(HasDiscoveries::AnyFailures)
     };
-    let all = checker(configuration).spawn_dfs().join_and_report(&mut stateright::report::WriteReporter::new(&mut std::io::stdout()));
+    let all = checker(configuration)
+        .spawn_dfs()
+        .join_and_report(&mut stateright::report::WriteReporter::new(&mut std::io::stdout()));
     let mut broken = None;
     for property in all.model().properties() {
         let found = all.discovery(property.name);

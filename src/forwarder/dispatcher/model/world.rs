@@ -20,7 +20,10 @@ pub(super) enum Event {
     /// The thread does what the dispatcher says, or waits as long as it says.
     Step,
     /// The same, but what is to be written is not; or it is, and the answer says that it is not.
-    WriteFails { busy: bool, committed: bool },
+    WriteFails {
+        busy: bool,
+        committed: bool,
+    },
     /// The application commits its next row.
     Commit,
     /// The forwarder notices.
