@@ -11,16 +11,18 @@ pub struct Bug {
     pub patch: PathBuf,
     /// The first line of its head.
     pub title: String,
+    /// None where only the full form finds it.
     pub found_by: Vec<Check>,
 }
 
 /// In the order of the files' names, which is the order in which the patches go on top of each other.
-pub fn read(folder: &Path) -> Result<Vec<Bug>, String> {
+/// `full`: with the checks that take minutes.
+pub fn read(folder: &Path, full: bool) -> Result<Vec<Bug>, String> {
     let entries = fs::read_dir(folder).map_err(|why| format!("{}: {why}", folder.display()))?;
     let mut patches: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
     patches.retain(|path| path.extension().is_some_and(|extension| extension == "patch"));
     patches.sort();
-    let bugs = patches.into_iter().map(bug).collect::<Result<Vec<_>, _>>()?;
+    let bugs = patches.into_iter().map(|patch| bug(patch, full)).collect::<Result<Vec<_>, _>>()?;
     for (index, bug) in bugs.iter().enumerate() {
         if bugs[..index].iter().any(|other| other.name == bug.name) {
             return Err(format!("two bugs are called {}", bug.name));
@@ -29,7 +31,7 @@ pub fn read(folder: &Path) -> Result<Vec<Bug>, String> {
     Ok(bugs)
 }
 
-fn bug(patch: PathBuf) -> Result<Bug, String> {
+fn bug(patch: PathBuf, full: bool) -> Result<Bug, String> {
     let file = patch.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let wrong =
         |what: &str| format!("tests/bugs/{file}.patch {what}; tests/campaigns/bugs/mod.rs says how one is written");
@@ -42,10 +44,14 @@ fn bug(patch: PathBuf) -> Result<Bug, String> {
     if diff.lines().any(|line| line.starts_with("+++ ") && !line.starts_with("+++ b/src/")) {
         return Err(wrong("changes something else than src/"));
     }
-    let found_by = head.lines().filter_map(|line| line.strip_prefix("Found-by: ")).map(Check::parse);
+    let check = |line: &str| {
+        let in_full = line.strip_prefix("Found-in-full-by: ").filter(|_| full);
+        line.strip_prefix("Found-by: ").or(in_full).map(Check::parse)
+    };
+    let found_by = head.lines().filter_map(check);
     let found_by = found_by.collect::<Result<Vec<_>, _>>().map_err(|why| wrong(&why))?;
     let title = head.lines().next().unwrap_or_default().trim().to_owned();
-    if title.is_empty() || !head.contains("\nFrom: ") || found_by.is_empty() {
+    if title.is_empty() || !head.contains("\nFrom: ") || !head.contains("\nFound-") {
         return Err(wrong("does not say what is wrong, `From:` where it comes, and what it is `Found-by:`"));
     }
     Ok(Bug { name, patch, title, found_by })

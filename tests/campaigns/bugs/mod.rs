@@ -12,6 +12,7 @@
 //! From: the reference programme, section 0, finding 5.
 //! Found-by: EDGE_OUTBOX_SCHEDULES=5000 unit dispatcher::simulation
 //! Found-by: kills --count 60
+//! Found-in-full-by: unit dispatcher::model
 //!
 //! diff --git a/src/…
 //! ```
@@ -21,7 +22,8 @@
 //! `EDGE_OUTBOX_PLANTED`, and each check it names must turn red. One that stays green is what is broken here.
 //!
 //! `unit WORDS` are the library's own tests whose names contain one of the words; anything else is a campaign with its
-//! arguments. `NAME=VALUE` in front goes into the environment. `--only NAME` plays one bug.
+//! arguments. `NAME=VALUE` in front goes into the environment. `Found-in-full-by:` is for checks that take minutes, with
+//! `--full` only. `--only NAME` plays one bug.
 
 mod bank;
 mod check;
@@ -36,7 +38,7 @@ use std::thread;
 use crate::args::Args;
 use crate::{Campaign, Verdict};
 use bank::Bug;
-use check::{Check, Colour, Programs};
+use check::{Check, Colour};
 
 /// Checks that run at a time.
 const LANES: usize = 2;
@@ -58,10 +60,14 @@ fn run(args: &Args) -> Verdict {
 
 fn play(args: &Args) -> Result<Verdict, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let all = bank::read(&root.join("tests/bugs"))?;
+    let all = bank::read(&root.join("tests/bugs"), args.full)?;
     let wanted: Vec<&Bug> = all.iter().filter(|bug| args.only.as_ref().is_none_or(|only| *only == bug.name)).collect();
+    let (wanted, later): (Vec<&Bug>, Vec<&Bug>) = wanted.into_iter().partition(|bug| !bug.found_by.is_empty());
+    for bug in later {
+        println!("{} takes minutes to find: with --full", bug.name);
+    }
     if wanted.is_empty() {
-        return Err(format!("tests/bugs has no bug {}", args.only.as_deref().unwrap_or("at all")));
+        return Err(format!("tests/bugs has no bug {}, or only with --full", args.only.as_deref().unwrap_or("at all")));
     }
     let programs = tree::build(root, &all, args.seed)?;
 

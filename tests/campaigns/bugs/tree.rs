@@ -1,8 +1,8 @@
 //! A copy of the tree with every bug in it, and what is built of it.
 //!
-//! It shares the folder of what is compiled with the real tree, so that only our own crate is compiled again; Cargo keeps
-//! the two apart by their paths, but for the names of programs in `examples/`: so the copy's has another one, and no
-//! campaign can take it for the real one.
+//! It shares the folder of what is compiled with the real tree, so that only our own crate is compiled again. Cargo would
+//! take the two for the same crate, whose path within its workspace is the same, and one's library for the other's: so the
+//! copy has another version. And its example has another name, so that no campaign can take it for the real one.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -67,6 +67,14 @@ fn make_tree(root: &Path, bugs: &[Bug], folder: &Path) -> io::Result<Result<(), 
     let lib = next.join("src/lib.rs");
     let book = fs::read_to_string(&lib)?;
     fs::write(&lib, book + PLANTED)?;
+    for file in ["Cargo.toml", "Cargo.lock"] {
+        let text = fs::read_to_string(next.join(file))?;
+        let own = concat!("name = \"", env!("CARGO_PKG_NAME"), "\"\nversion = \"", env!("CARGO_PKG_VERSION"));
+        if !text.contains(own) {
+            return Ok(Err(format!("{file} does not say name and version of the crate one after the other")));
+        }
+        fs::write(next.join(file), text.replacen(own, &format!("{own}+planted"), 1))?;
+    }
     // Only what is another than last time, so that nothing else is compiled again.
     sync(&next, &folder.join("tree"))?;
     fs::remove_dir_all(&next)?;
