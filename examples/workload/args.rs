@@ -29,8 +29,8 @@ Usage: workload --db FILE --broker URL --seed N [OPTIONS]
                        as many as there can be
   --seconds S          ends after so long, with 0; by default it goes on for ever
   --synchronous MODE   full (the default), normal, or mixed: every second
-                       connection normal; or off, for controls: it must lose
-                       what it says is committed
+                       connection normal; off loses what was committed when the
+                       power is cut, to see that whoever tests for it notices
   --max-pending N      messages that may be pending; no limit by default
   --settings JSON      of the outbox, e.g. {\"window\":16,\"settle_after\":\"10ms\"};
                        without it a disk may be filled to the last byte
@@ -42,6 +42,7 @@ It says, one a line, each flushed:
 
   OPEN                 the outbox is open, and its table there
   COMMIT id k seq      after a commit has returned
+  NORMAL id k seq      with mixed, in front of that: by a connection that is normal
   MAYBE id k seq       a commit answered an error: it may be there or not
   FULL                 the outbox takes no more for now; it tries again
   RECONNECT            a session is begun anew, after one that ended or failed

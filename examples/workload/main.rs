@@ -63,9 +63,10 @@ fn open(args: &Args) -> Result<Outbox, Error> {
         .broker(broker::of(&args.broker)?)
         .on_connect(move |connection| {
             let mode = match synchronous {
-                Synchronous::Mixed if every_second() => "NORMAL",
-                Synchronous::Full | Synchronous::Mixed => "FULL",
+                Synchronous::Full => "FULL",
                 Synchronous::Normal => "NORMAL",
+                Synchronous::Mixed if every_second() => "NORMAL",
+                Synchronous::Mixed => "FULL",
                 Synchronous::Off => "OFF",
             };
             connection.pragma_update(None, "synchronous", mode)

@@ -8,7 +8,7 @@ use edge_outbox::rusqlite::{self, OptionalExtension, Transaction};
 use edge_outbox::{Error, Message, Outbox};
 use serde::{Deserialize, Serialize};
 
-use crate::args::Args;
+use crate::args::{Args, Synchronous};
 use crate::say;
 
 /// The index finds the newest seq of a k.
@@ -54,6 +54,8 @@ pub struct Writer<'o> {
     outbox: &'o Outbox,
     keys: i64,
     chance: u64,
+    /// Whether it depends on the connection if commits are synced.
+    is_mixed: bool,
     /// Between two transactions of its own, and when the next one is due.
     pace: Option<(Duration, Instant)>,
 }
@@ -65,6 +67,7 @@ impl<'o> Writer<'o> {
             outbox,
             keys: args.keys,
             chance: args.seed.wrapping_mul(64).wrapping_add(number),
+            is_mixed: args.synchronous == Synchronous::Mixed,
             pace: between.map(|between| (between, Instant::now())),
         }
     }
@@ -82,16 +85,22 @@ impl<'o> Writer<'o> {
             *due += *between;
         }
         let (k, gives_up) = ((self.next() % self.keys as u64) as i64, self.next() % 10 == 0);
-        let mut written = None;
+        let (mut written, mut is_normal) = (None, false);
         let result = self.outbox.transaction(|tx| {
             let reading = insert(tx, k)?;
             written = Some(reading);
+            is_normal = self.is_mixed && tx.pragma_query_value(None, "synchronous", |row| row.get::<_, i64>(0))? < 2;
             let message = Message::json(format!("biz/{k}"), &reading)?.with_key(k.to_string());
             self.outbox.enqueue(tx, &message)?;
             if gives_up { Err(Undone::OnPurpose) } else { Ok(reading) }
         });
         match (result, written) {
-            (Ok(reading), _) => say(format_args!("COMMIT {reading}")),
+            (Ok(reading), _) => {
+                if is_normal {
+                    say(format_args!("NORMAL {reading}"));
+                }
+                say(format_args!("COMMIT {reading}"));
+            }
             (Err(Undone::OnPurpose), _) => {}
             (Err(Undone::By(Error::MaybeCommitted(error))), Some(reading)) => {
                 say(format_args!("MAYBE {reading}"));

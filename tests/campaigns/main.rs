@@ -10,11 +10,13 @@
 mod args;
 mod arrivals;
 mod audit;
+mod bugs;
 mod card_cuts;
 mod clock;
 mod disk;
 mod flips;
 mod offline;
+mod power;
 mod store;
 mod workload;
 
@@ -61,8 +63,16 @@ struct Campaign {
 }
 
 /// In the order of tests/README.md.
-const CAMPAIGNS: &[Campaign] =
-    &[store::CAMPAIGN, card_cuts::CAMPAIGN, disk::CAMPAIGN, clock::CAMPAIGN, offline::CAMPAIGN, flips::CAMPAIGN];
+const CAMPAIGNS: &[Campaign] = &[
+    store::CAMPAIGN,
+    power::CAMPAIGN,
+    card_cuts::CAMPAIGN,
+    disk::CAMPAIGN,
+    clock::CAMPAIGN,
+    offline::CAMPAIGN,
+    flips::CAMPAIGN,
+    bugs::CAMPAIGN,
+];
 
 fn main() -> ExitCode {
     env_logger::init();

@@ -21,6 +21,8 @@ pub struct Reading {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Said {
     Open,
+    /// Of the commit that it says next: by a connection that does not sync.
+    Normal(Reading),
     Commit(Reading),
     Maybe(Reading),
     Got(Reading),
@@ -35,6 +37,7 @@ impl Said {
     pub fn is(&self, word: &str) -> bool {
         let own = match self {
             Said::Open => "OPEN",
+            Said::Normal(_) => "NORMAL",
             Said::Commit(_) => "COMMIT",
             Said::Maybe(_) => "MAYBE",
             Said::Got(_) => "GOT",
@@ -57,6 +60,7 @@ impl Said {
         };
         let said = match word {
             "OPEN" => Some(Said::Open),
+            "NORMAL" => reading().map(Said::Normal),
             "COMMIT" => reading().map(Said::Commit),
             "MAYBE" => reading().map(Said::Maybe),
             "GOT" => reading().map(Said::Got),

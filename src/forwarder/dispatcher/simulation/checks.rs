@@ -116,6 +116,14 @@ impl Checks {
         if let Some(other) = self.fact(id).in_flight {
             return broken("one sending at a time", format!("row {id} is sent while {other:?} is in flight"));
         }
+        let window = d.rules.window as u64;
+        let deep = |other: &Ticket| ticket.sending.saturating_sub(other.sending) >= window;
+        if let Some(other) = self.facts.values().filter_map(|fact| fact.in_flight).find(deep) {
+            return broken(
+                "the window's anchor",
+                format!("{ticket:?} is sent while {other:?} is in flight, of {window}"),
+            );
+        }
         if let Some(key) = &row.key {
             let of_key = |(m, other): &(i64, &super::table::Stored)| *m != id && other.key.as_ref() == Some(key);
             let strict = d.rules.ordering == Ordering::Strict;
