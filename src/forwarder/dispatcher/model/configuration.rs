@@ -119,7 +119,7 @@ pub(super) fn configurations(size: Size) -> Vec<Configuration> {
         [
             (3, "aab", &[(Crash, 1), (Cut, 1)]),
             (1, "aab", &[(Crash, 1), (Cut, 1), (Silence, 1)]),
-            (2, "aab", &[(Crash, 2), (Cut, 1), (LoseAnswer, 1)]),
+            (1, "aab", &[(Crash, 2), (Cut, 1), (Silence, 1)]),
         ],
     );
     let wide = of(
@@ -201,7 +201,7 @@ pub(super) fn configurations(size: Size) -> Vec<Configuration> {
         [
             (2, "aab", &[(PowerCut, 1), (Write, 1)]),
             (1, "aab", &[(PowerCut, 1), (Cut, 1), (Write, 1)]),
-            (2, "aab", &[(PowerCut, 2), (Cut, 1), (Write, 1)]),
+            (1, "aab", &[(PowerCut, 2), (Cut, 1), (Write, 1)]),
         ],
     );
     let durability = [Durability::Unsynced, Durability::Foreign, Durability::Unsynced, Durability::Synced];
