@@ -62,12 +62,13 @@ fn open(args: &Args) -> Result<Outbox, Error> {
         .settings(args.settings.clone())
         .broker(broker::of(&args.broker)?)
         .on_connect(move |connection| {
-            let normal = match synchronous {
-                Synchronous::Full => false,
-                Synchronous::Normal => true,
-                Synchronous::Mixed => every_second(),
+            let mode = match synchronous {
+                Synchronous::Mixed if every_second() => "NORMAL",
+                Synchronous::Full | Synchronous::Mixed => "FULL",
+                Synchronous::Normal => "NORMAL",
+                Synchronous::Off => "OFF",
             };
-            connection.pragma_update(None, "synchronous", if normal { "NORMAL" } else { "FULL" })
+            connection.pragma_update(None, "synchronous", mode)
         })
         .open()
 }
@@ -100,6 +101,8 @@ fn work(args: &Args, outbox: &Outbox, until: Option<Instant>) -> bool {
             match orders.recv_timeout(if draining { LOOK } else { 10 * LOOK }) {
                 Ok(Order::Drain) => (draining, _) = (true, set(false)),
                 Ok(Order::Write) => (draining, _) = (false, set(true)),
+                Ok(Order::Pause) => told(outbox.pause()),
+                Ok(Order::Resume) => told(outbox.resume()),
                 Err(RecvTimeoutError::Disconnected) => thread::sleep(LOOK),
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -116,6 +119,14 @@ fn work(args: &Args, outbox: &Outbox, until: Option<Instant>) -> bool {
 enum Order {
     Drain,
     Write,
+    Pause,
+    Resume,
+}
+
+fn told(answer: Result<(), Error>) {
+    if let Err(error) = answer {
+        eprintln!("workload: {error}");
+    }
 }
 
 /// What is said on standard input, which may be closed from the start.
@@ -126,8 +137,10 @@ fn orders() -> Receiver<Order> {
             let order = match line.trim() {
                 "drain" => Order::Drain,
                 "write" => Order::Write,
+                "pause" => Order::Pause,
+                "resume" => Order::Resume,
                 other => {
-                    eprintln!("workload: {other:?} is no order; drain and write are");
+                    eprintln!("workload: {other:?} is no order; drain, write, pause and resume are");
                     continue;
                 }
             };

@@ -10,12 +10,22 @@
 mod args;
 mod arrivals;
 mod audit;
+mod card_cuts;
 mod clock;
+mod disk;
+mod flips;
 mod offline;
+mod store;
 mod workload;
 
+#[path = "../support/card.rs"]
+mod card;
 #[path = "../support/chance.rs"]
 mod chance;
+#[path = "../support/device.rs"]
+mod device;
+#[path = "../support/faults.rs"]
+mod faults;
 #[path = "../support/mosquitto.rs"]
 mod mosquitto;
 #[path = "../support/proxy/mod.rs"]
@@ -51,7 +61,8 @@ struct Campaign {
 }
 
 /// In the order of tests/README.md.
-const CAMPAIGNS: &[Campaign] = &[clock::CAMPAIGN, offline::CAMPAIGN];
+const CAMPAIGNS: &[Campaign] =
+    &[store::CAMPAIGN, card_cuts::CAMPAIGN, disk::CAMPAIGN, clock::CAMPAIGN, offline::CAMPAIGN, flips::CAMPAIGN];
 
 fn main() -> ExitCode {
     env_logger::init();
