@@ -25,7 +25,6 @@ mod properties;
 mod secrets;
 mod transaction;
 
-#[allow(dead_code, reason = "the chaos test takes more of it")]
 #[path = "../support/chance.rs"]
 mod chance;
 
