@@ -28,7 +28,7 @@ pub struct Database<'a> {
     pub synchronous: &'static str,
     /// Further arguments of lives that write.
     pub more: Vec<String>,
-    /// Lives that were ended, and where power was cut how many settlements more may be gone by it.
+    /// Lives that were ended: each may repeat something, and have committed what nobody heard of.
     pub kills: u64,
     /// What it said to standard error, of all lives.
     log: PathBuf,
