@@ -3,6 +3,7 @@
 use log::{debug, warn};
 use rusqlite::{Connection, Transaction, TransactionBehavior, ffi, params};
 
+use super::connect::is_failed_sync;
 use super::damage::{is_damaged, of_a_row};
 use super::purge::{Era, Purge};
 use super::{Batch, Fate, Settlement, Store};
@@ -196,7 +197,7 @@ impl Store {
             batch.settlements.chunks(PIECE).map(|piece| Batch { settlements: piece.to_vec(), ..Batch::default() });
         let rest = Batch { settlements: Vec::new(), ..batch.clone() };
         let written = pieces.chain([rest]).try_for_each(|piece| {
-            self.let_log_begin_anew();
+            self.let_log_begin_anew()?;
             self.write(&piece, now_ms, None).map(|piece| settled.add(piece))
         });
         self.tell(settled, written)
@@ -211,9 +212,15 @@ impl Store {
         written.map(|_| settled)
     }
 
-    fn let_log_begin_anew(&self) {
-        if let Err(e) = self.checkpoint_now() {
-            debug!("no checkpoint on a full disk: {e}"); // there may be space for a piece all the same
+    fn let_log_begin_anew(&self) -> Result<(), Error> {
+        match self.checkpoint_now() {
+            // The log is in doubt: nothing more may be committed into it.
+            Err(error) if is_failed_sync(&error) => Err(error),
+            Err(error) => {
+                debug!("no checkpoint on a full disk: {error}"); // there may be space for a piece all the same
+                Ok(())
+            }
+            Ok(_) => Ok(()),
         }
     }
 
