@@ -9,10 +9,19 @@
 
 mod args;
 mod audit;
+mod kills;
 mod workload;
 
 #[path = "../support/chance.rs"]
 mod chance;
+#[path = "../support/mosquitto.rs"]
+mod mosquitto;
+#[path = "../support/proxy/mod.rs"]
+mod proxy;
+#[path = "../support/scripted.rs"]
+mod scripted;
+#[path = "../support/subscriber.rs"]
+mod subscriber;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -42,7 +51,7 @@ struct Campaign {
 }
 
 /// In the order of tests/README.md.
-const CAMPAIGNS: &[Campaign] = &[];
+const CAMPAIGNS: &[Campaign] = &[kills::CAMPAIGN];
 
 fn main() -> ExitCode {
     env_logger::init();
