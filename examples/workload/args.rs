@@ -29,9 +29,12 @@ Usage: workload --db FILE --broker URL --seed N [OPTIONS]
                        as many as there can be
   --seconds S          ends after so long, with 0; by default it goes on for ever
   --synchronous MODE   full (the default), normal, or mixed: every second
-                       connection normal
+                       connection normal; or off, for controls: it must lose
+                       what it says is committed
   --max-pending N      messages that may be pending; no limit by default
-  --settings JSON      of the outbox, e.g. {\"window\":16,\"settle_after\":\"10ms\"}
+  --settings JSON      of the outbox, e.g. {\"window\":16,\"settle_after\":\"10ms\"};
+                       without it a disk may be filled to the last byte
+                       (keep_free 0), and 1 MiB of it is in reserve
   --drain              forwards, and writes nothing; ends with 0 once nothing is
                        pending, with 3 if --seconds are over before
 
@@ -45,8 +48,9 @@ It says, one a line, each flushed:
   DRAINED              nothing is pending
 
 A line `drain` on its standard input stops the writers until a line `write`, and
-DRAINED is said in between. Any other error goes to standard error, and it goes
-on; only where the outbox cannot be opened it ends, with 1.";
+DRAINED is said in between; after `pause` nothing is sent until `resume`. Any
+other error goes to standard error, and it goes on; only where the outbox cannot
+be opened it ends, with 1.";
 
 /// The command line, checked.
 pub struct Args {
@@ -67,6 +71,7 @@ pub enum Synchronous {
     Full,
     Normal,
     Mixed,
+    Off,
 }
 
 impl Args {
@@ -82,7 +87,7 @@ impl Args {
             rate: None,
             duration: None,
             synchronous: Synchronous::Full,
-            settings: Settings::default(),
+            settings: on_a_small_disk(),
             drain: false,
         };
         let mut parser = lexopt::Parser::from_env();
@@ -113,6 +118,11 @@ impl Args {
     }
 }
 
+/// A disk is to be full only when it is, also one of a few megabytes.
+fn on_a_small_disk() -> Settings {
+    Settings { keep_free: 0, reserve: 1 << 20, ..Settings::default() }
+}
+
 fn number(name: &str, parser: &mut lexopt::Parser, most: u64) -> Result<u64, lexopt::Error> {
     match parser.value()?.parse()? {
         number if (1..=most).contains(&number) => Ok(number),
@@ -132,6 +142,7 @@ fn synchronous(text: &str) -> Result<Synchronous, String> {
         "full" => Ok(Synchronous::Full),
         "normal" => Ok(Synchronous::Normal),
         "mixed" => Ok(Synchronous::Mixed),
-        _ => Err("full, normal and mixed are allowed".to_owned()),
+        "off" => Ok(Synchronous::Off),
+        _ => Err("full, normal, mixed and off are allowed".to_owned()),
     }
 }

@@ -8,12 +8,24 @@
 //! builds what is needed and runs one. Each prints its seed, and what went wrong with the command that plays it again.
 
 mod args;
+mod arrivals;
 mod audit;
+mod card_cuts;
+mod clock;
+mod disk;
+mod flips;
 mod kills;
+mod store;
 mod workload;
 
+#[path = "../support/card.rs"]
+mod card;
 #[path = "../support/chance.rs"]
 mod chance;
+#[path = "../support/device.rs"]
+mod device;
+#[path = "../support/faults.rs"]
+mod faults;
 #[path = "../support/mosquitto.rs"]
 mod mosquitto;
 #[path = "../support/proxy/mod.rs"]
@@ -22,6 +34,8 @@ mod proxy;
 mod scripted;
 #[path = "../support/subscriber.rs"]
 mod subscriber;
+#[path = "../support/clock.rs"]
+mod wall_clock;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -51,7 +65,8 @@ struct Campaign {
 }
 
 /// In the order of tests/README.md.
-const CAMPAIGNS: &[Campaign] = &[kills::CAMPAIGN];
+const CAMPAIGNS: &[Campaign] =
+    &[store::CAMPAIGN, card_cuts::CAMPAIGN, kills::CAMPAIGN, disk::CAMPAIGN, clock::CAMPAIGN, flips::CAMPAIGN];
 
 fn main() -> ExitCode {
     env_logger::init();
