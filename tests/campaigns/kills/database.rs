@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use edge_outbox::rusqlite::Connection;
 use tempfile::TempDir;
 
-use super::evidence::Evidence;
+use super::evidence::{Evidence, WRITERS};
 use super::fault::Storm;
 use super::shore::Shore;
 use super::tally::Tally;
@@ -147,7 +147,7 @@ impl<'a> Database<'a> {
 
     fn start(&mut self, proxy: &Proxy) -> Workload {
         let mut command = self.command(proxy);
-        command.args(["--writers", &self.chance.of(1..=4).to_string()]);
+        command.args(["--writers", &self.chance.of(1..=WRITERS).to_string()]);
         if self.chance.one_in(3) {
             command.args(["--rate", &self.chance.of(50..=1_000).to_string()]);
         }

@@ -20,8 +20,24 @@ const CUE: Duration = Duration::from_millis(80);
 
 /// In the order in which they are dealt; the last two only with MQTT 5.
 const KINDS: [&str; 19] = [
-    "delay", "reorder", "throttle", "cut", "hang up", "reset", "truncate", "cut after receipt", "half an ack",
-    "half-open", "black hole", "swallow acks", "double acks", "junk", "refuse CONNECT", "lose", "shed", "refuse",
+    "delay",
+    "reorder",
+    "throttle",
+    "cut",
+    "hang up",
+    "reset",
+    "truncate",
+    "cut after receipt",
+    "half an ack",
+    "half-open",
+    "black hole",
+    "swallow acks",
+    "double acks",
+    "junk",
+    "refuse CONNECT",
+    "lose",
+    "shed",
+    "refuse",
     "DISCONNECT",
 ];
 

@@ -1,5 +1,7 @@
 //! One lane: databases one after the other, until the kills are used up.
 
+use std::iter;
+
 use super::database::{Database, Plan};
 use super::tally::Tally;
 use crate::args::Args;
@@ -40,7 +42,8 @@ impl<'a> Lane<'a> {
                 if !broken.is_empty() {
                     let place = format!("lane {}, database {}, chapter {chapter}", self.number, self.tally.databases);
                     self.count(&database);
-                    return vec![format!("{place}: {} ({plan:?}); {}", broken.join("; "), database.keep())];
+                    let many = format!("{place}: {} in all, {plan:?}; {}", broken.len(), database.keep());
+                    return iter::once(many).chain(broken).collect();
                 }
             }
             self.count(&database);
@@ -53,7 +56,8 @@ impl<'a> Lane<'a> {
         self.tally.reconnects += evidence.told.reconnects;
         self.tally.commits += evidence.told.committed.len() as u64;
         self.tally.maybes += evidence.told.maybe.len() as u64;
-        self.tally.untold += (evidence.stands.len() - evidence.told.committed.intersection(&evidence.stands).count()) as u64;
+        self.tally.untold +=
+            (evidence.stands.len() - evidence.told.committed.intersection(&evidence.stands).count()) as u64;
         let duplicates = audit::repeats(&evidence.arrived);
         self.tally.messages += evidence.arrived.len() as u64 - duplicates;
         self.tally.duplicates += duplicates;

@@ -68,6 +68,6 @@ fn run(args: &Args) -> Verdict {
     if broken.is_empty() {
         return Verdict::Kept(sum.to_string());
     }
-    broken.push(format!("until then: {sum}"));
+    println!("kills: until then {sum}");
     Verdict::Broken(broken)
 }

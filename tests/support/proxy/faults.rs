@@ -81,7 +81,12 @@ impl Proxy {
 
     /// The connections that stand now never carry anything again, and nobody is told; new ones are as good as ever.
     pub fn strand(&self) {
-        self.shared.change(|road| road.lines.iter_mut().for_each(|line| line.stranded = true));
+        self.shared.change(|road| {
+            for line in road.lines.iter_mut().filter(|line| !line.stranded) {
+                line.stranded = true;
+                road.traffic.effects += 1;
+            }
+        });
     }
 
     /// Takes back [`cut`](Self::cut) and [`fall_silent`](Self::fall_silent).
@@ -205,10 +210,15 @@ impl Proxy {
 
 impl Road {
     fn say_to_all(&mut self, bytes: &[u8]) {
+        self.traffic.effects += self.carrying();
         for line in self.numbers() {
-            self.traffic.effects += 1;
             self.parcels.push(Parcel { line, bytes: bytes.to_vec(), arrived: Instant::now(), ack: None });
         }
+    }
+
+    /// How many notice what is done to all of them: a stranded one may have lost its client long ago.
+    fn carrying(&self) -> usize {
+        self.lines.iter().filter(|line| !line.stranded).count()
     }
 
     fn numbers(&self) -> Vec<usize> {
@@ -216,8 +226,8 @@ impl Road {
     }
 
     pub(super) fn end_all(&mut self, end: End) {
+        self.traffic.effects += self.carrying();
         for number in self.numbers() {
-            self.traffic.effects += 1;
             self.end(number, end);
         }
     }

@@ -286,7 +286,7 @@ impl Shared {
             if road.link != Link::Silent && !stranded {
                 return Some(road);
             }
-            road.traffic.effects += usize::from(!waits);
+            road.traffic.effects += usize::from(!waits && !stranded);
             waits = true;
             road = self.wait(road, None);
         }
@@ -415,7 +415,9 @@ impl Road {
         // In reverse: before those that wait already, and with the first of them.
         let before = self.parcels.iter().position(|parcel| parcel.line == line && parcel.ack.is_some());
         match before.filter(|_| backwards) {
-            Some(at) => self.parcels.insert(at, Parcel { line, bytes, arrived: self.parcels[at].arrived, ack: Some(ack) }),
+            Some(at) => {
+                self.parcels.insert(at, Parcel { line, bytes, arrived: self.parcels[at].arrived, ack: Some(ack) })
+            }
             None => self.parcels.push(Parcel { line, bytes, arrived, ack: Some(ack) }),
         }
     }
