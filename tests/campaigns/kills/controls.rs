@@ -1,4 +1,4 @@
-//! Whether the judge can say no: lies that must be found, before anything is believed.
+//! Whether the judge can say no: lies that must be found, before a run is believed.
 
 use std::time::Duration;
 

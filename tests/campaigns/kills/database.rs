@@ -11,7 +11,7 @@ use edge_outbox::rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::evidence::{Evidence, WRITERS};
-use super::fault::Storm;
+use super::fault::{self, Storm};
 use super::shore::Shore;
 use super::tally::Tally;
 use crate::SOON;
@@ -179,9 +179,7 @@ impl<'a> Database<'a> {
     ) {
         while Instant::now() < until && go_on(tally) {
             thread::sleep(storm.due().min(until).saturating_duration_since(Instant::now()));
-            if let Some(kind) = storm.step(proxy) {
-                *tally.faults.entry(kind).or_default() += 1;
-            }
+            tally.hit(storm.step(proxy));
         }
     }
 
@@ -198,10 +196,21 @@ impl<'a> Database<'a> {
         let at_least = now + self.chance.ms(300..=1_500);
         self.weather(storm, proxy, at_least, tally, |_| true);
         self.weather(storm, proxy, now + CATCH_UP, tally, Tally::is_calm);
-        if let Some(kind) = storm.end(proxy) {
-            *tally.faults.entry(kind).or_default() += 1;
-        }
+        tally.hit(storm.end(proxy));
+        tally.hit(storm.part(proxy, &fault::SILENT));
         sabotage(proxy);
+        let mut broken = self.healed(&mut workload, tally);
+        if broken.is_empty() {
+            workload.tell("write");
+            tally.hit(storm.part(proxy, &fault::ABRUPT));
+            broken = self.healed(&mut workload, tally);
+        }
+        broken.extend(self.kill(&mut workload, tally));
+        broken
+    }
+
+    /// From now on all is well, and it must not take long.
+    fn healed(&mut self, workload: &mut Workload, tally: &mut Tally) -> Vec<String> {
         workload.tell("drain");
         let healed = Instant::now();
         let mut broken = Vec::new();
@@ -219,7 +228,6 @@ impl<'a> Database<'a> {
         }
         tally.drains += 1;
         tally.longest_drain = tally.longest_drain.max(healed.elapsed());
-        broken.extend(self.kill(&mut workload, tally));
         broken
     }
 

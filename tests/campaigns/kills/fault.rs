@@ -18,6 +18,14 @@ const JUNK: [&[u8]; 5] = [
 /// One that waits for its cue gives up after this.
 const CUE: Duration = Duration::from_millis(80);
 
+/// The same for the last one, before which the program may have to give up a session first.
+const LAST_CUE: Duration = Duration::from_secs(4);
+
+/// Nobody says that something is missing, and the connection stands.
+pub const SILENT: [&str; 3] = ["shed", "swallow acks", "half-open"];
+/// The connection ends, with messages under way.
+pub const ABRUPT: [&str; 5] = ["cut after receipt", "truncate", "half an ack", "hang up", "reset"];
+
 /// In the order in which they are dealt; the last two only with MQTT 5.
 const KINDS: [&str; 19] = [
     "delay",
@@ -99,6 +107,20 @@ impl Storm {
         self.next = Instant::now() + self.chance.ms(0..=40);
         let over = self.now.take()?;
         (proxy.look(|traffic| traffic.effects) > over.before).then_some(over.kind)
+    }
+
+    /// One more, which happens while much is under way, and then all is well at once: what it took must be missed by
+    /// the program itself, no later fault reminds it.
+    pub fn part(&mut self, proxy: &Proxy, kinds: &[&'static str]) -> Option<&'static str> {
+        let (kind, before) = (self.chance.pick(kinds), proxy.look(|traffic| traffic.effects));
+        match kind {
+            "shed" => proxy.shed(1),
+            "swallow acks" => proxy.lose_acks(1),
+            kind => self.inflict_once(kind, proxy),
+        }
+        let hit = proxy.wait_until(Instant::now() + LAST_CUE, |traffic| (traffic.effects > before).then_some(kind));
+        self.end(proxy);
+        hit
     }
 
     fn begin(&mut self, proxy: &Proxy) {

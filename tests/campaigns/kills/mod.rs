@@ -39,10 +39,6 @@ pub const CAMPAIGN: Campaign = Campaign {
 const A_CAMPAIGN: u64 = 500;
 
 fn run(args: &Args) -> Verdict {
-    match controls::run(args) {
-        Ok(lies) => println!("kills: the judge found each of {lies} lies that were told to try it"),
-        Err(why) => return Verdict::Broken(vec![format!("the judge is blind: {why}")]),
-    }
     let only = args.only.as_deref().map(|lane| lane.parse::<u64>());
     let Ok(only) = only.transpose() else {
         return Verdict::Broken(vec!["--only wants the number of a lane, from 0".to_owned()]);
@@ -66,7 +62,11 @@ fn run(args: &Args) -> Verdict {
         broken.push(format!("too little happened to prove anything: {sum}"));
     }
     if broken.is_empty() {
-        return Verdict::Kept(sum.to_string());
+        // Behind what it is for: they count on a program that keeps its promises.
+        return match controls::run(args) {
+            Ok(lies) => Verdict::Kept(format!("{sum}; the judge found each of {lies} lies that were told to try it")),
+            Err(why) => Verdict::Broken(vec![format!("the judge is blind: {why}")]),
+        };
     }
     println!("kills: until then {sum}");
     Verdict::Broken(broken)

@@ -84,6 +84,13 @@ impl Tally {
         }
     }
 
+    /// A fault that hit, if it did.
+    pub fn hit(&mut self, kind: Option<&'static str>) {
+        if let Some(kind) = kind {
+            *self.faults.entry(kind).or_default() += 1;
+        }
+    }
+
     pub fn hits(&self) -> u64 {
         self.faults.values().sum()
     }

@@ -119,14 +119,19 @@ impl Proxy {
     /// Waits until `look` finds in the traffic what it looks for.
     #[track_caller]
     pub fn wait_for<T>(&self, what: &str, look: impl Fn(&Traffic) -> Option<T>) -> T {
-        let until = Instant::now() + SOON;
+        let found = self.wait_until(Instant::now() + SOON, look);
+        found.unwrap_or_else(|| panic!("not within {SOON:?}: {what}; {}", self.look(Traffic::to_string)))
+    }
+
+    /// The same for those who can do without; none if it is not there by then.
+    pub fn wait_until<T>(&self, until: Instant, look: impl Fn(&Traffic) -> Option<T>) -> Option<T> {
         let mut road = self.shared.road();
         loop {
-            if let Some(found) = look(&road.traffic) {
+            let found = look(&road.traffic);
+            let left = until.saturating_duration_since(Instant::now());
+            if found.is_some() || left.is_zero() {
                 return found;
             }
-            let left = until.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "not within {SOON:?}: {what}; {}", road.traffic);
             road = self.shared.wait(road, Some(left));
         }
     }
