@@ -27,7 +27,7 @@ pub const SILENT: [&str; 3] = ["shed", "swallow acks", "half-open"];
 pub const ABRUPT: [&str; 5] = ["cut after receipt", "truncate", "half an ack", "hang up", "reset"];
 
 /// In the order in which they are dealt; the last two only with MQTT 5.
-const KINDS: [&str; 19] = [
+const KINDS: [&str; 20] = [
     "delay",
     "reorder",
     "throttle",
@@ -45,6 +45,7 @@ const KINDS: [&str; 19] = [
     "refuse CONNECT",
     "lose",
     "shed",
+    "shed and double acks",
     "refuse",
     "DISCONNECT",
 ];
@@ -154,6 +155,11 @@ impl Storm {
             "swallow acks" => proxy.lose_acks(chance.of(1..=20)),
             "lose" => proxy.lose_publishes(chance.of(1..=20)),
             "shed" => proxy.shed(chance.of(1..=5)),
+            // Whoever takes the second acknowledgement of one for that of another has lost what was shed.
+            "shed and double acks" => {
+                proxy.shed(chance.of(1..=2));
+                proxy.double_acks(chance.of(1..=3));
+            }
             "refuse CONNECT" => {
                 proxy.refuse_connects(chance.of(1..=3));
                 proxy.hiccup();

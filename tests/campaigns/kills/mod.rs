@@ -63,6 +63,7 @@ fn run(args: &Args) -> Verdict {
     }
     if broken.is_empty() {
         // Behind what it is for: they count on a program that keeps its promises.
+        let sum = sum.to_string();
         return match controls::run(args) {
             Ok(lies) => Verdict::Kept(format!("{sum}; the judge found each of {lies} lies that were told to try it")),
             Err(why) => Verdict::Broken(vec![format!("the judge is blind: {why}")]),
