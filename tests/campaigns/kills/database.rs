@@ -23,6 +23,8 @@ use crate::workload::{Reading, Said, Workload};
 
 /// From the healing of the network on: the promise.
 pub const DRAINED_WITHIN: Duration = Duration::from_secs(12);
+/// A drain that takes longer is told of.
+const WORTH_A_WORD: Duration = Duration::from_secs(5);
 /// The faults of a last life catch up with the kills for so long at most.
 const CATCH_UP: Duration = Duration::from_secs(10);
 const KEYS: usize = 8;
@@ -199,20 +201,22 @@ impl<'a> Database<'a> {
         tally.hit(storm.end(proxy));
         tally.hit(storm.part(proxy, &fault::SILENT));
         sabotage(proxy);
-        let mut broken = self.healed(&mut workload, tally);
+        let mut broken = self.healed(&mut workload, proxy, tally);
         if broken.is_empty() {
             workload.tell("write");
             tally.hit(storm.part(proxy, &fault::ABRUPT));
-            broken = self.healed(&mut workload, tally);
+            broken = self.healed(&mut workload, proxy, tally);
         }
         broken.extend(self.kill(&mut workload, tally));
         broken
     }
 
     /// From now on all is well, and it must not take long.
-    fn healed(&mut self, workload: &mut Workload, tally: &mut Tally) -> Vec<String> {
+    fn healed(&mut self, workload: &mut Workload, proxy: &Proxy, tally: &mut Tally) -> Vec<String> {
         workload.tell("drain");
         let healed = Instant::now();
+        let so_far = || proxy.look(|traffic| (traffic.published.len(), traffic.connections));
+        let (sent, connections) = so_far();
         let mut broken = Vec::new();
         loop {
             match workload.hear(healed + self.drained_within) {
@@ -227,7 +231,13 @@ impl<'a> Database<'a> {
             }
         }
         tally.drains += 1;
-        tally.longest_drain = tally.longest_drain.max(healed.elapsed());
+        let took = healed.elapsed();
+        if took > WORTH_A_WORD && broken.is_empty() {
+            let (sent, connections) = (so_far().0 - sent, so_far().1 - connections);
+            let took = took.as_secs_f64();
+            println!("kills: {took:.1} s to drain: {sent} messages on {connections} new connections, {:?}", self.plan);
+        }
+        tally.longest_drain = tally.longest_drain.max(took);
         broken
     }
 
