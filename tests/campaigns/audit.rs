@@ -110,33 +110,69 @@ pub fn intact(told: &Told) -> Vec<String> {
 
 /// 2, 3 and 4, of all that arrived, in the order in which it did.
 pub fn delivered(stands: &BTreeSet<Reading>, arrived: &[Reading]) -> Vec<String> {
-    let mut broken = Vec::new();
+    let mut broken = complete(stands, arrived);
+    broken.extend(in_order("arrived", arrived));
+    broken
+}
+
+/// 2 and 3, of all that arrived.
+pub fn complete(stands: &BTreeSet<Reading>, arrived: &[Reading]) -> Vec<String> {
+    let arrived: BTreeSet<Reading> = arrived.iter().copied().collect();
+    let ghosts = arrived.difference(stands).map(|ghost| format!("{ghost:?} arrived, and is not in biz"));
+    ghosts.chain(stands.difference(&arrived).map(|lost| format!("{lost:?} is in biz, and never arrived"))).collect()
+}
+
+/// 4, of all that `happened`, in the order in which it did: to arrive, or to be sent.
+pub fn in_order(happened: &str, all: &[Reading]) -> Vec<String> {
     let (mut once, mut newest) = (BTreeSet::new(), BTreeMap::new());
-    for reading in arrived {
-        if !once.insert(*reading) {
-            continue;
-        }
-        if !stands.contains(reading) {
-            broken.push(format!("{reading:?} arrived, and is not in biz"));
-        }
+    let mut broken = Vec::new();
+    for reading in all.iter().filter(|reading| once.insert(**reading)) {
         let before = newest.insert(reading.k, reading.seq).unwrap_or(0);
         if reading.seq != before + 1 {
-            broken.push(format!("{reading:?} arrived first after seq {before} of its key"));
+            broken.push(format!("{reading:?} {happened} first after seq {before} of its key"));
         }
     }
-    broken.extend(stands.difference(&once).map(|missing| format!("{missing:?} is in biz, and never arrived")));
+    broken
+}
+
+/// 4 as well, where the broker shed or refused some: those may arrive late, the others not behind a later one.
+pub fn in_order_but(arrived: &[Reading], delayed: &BTreeSet<Reading>) -> Vec<String> {
+    let (mut once, mut newest) = (BTreeSet::new(), BTreeMap::new());
+    let mut broken = Vec::new();
+    for reading in arrived.iter().filter(|reading| !delayed.contains(reading) && once.insert(**reading)) {
+        let before = newest.entry(reading.k).or_insert(0);
+        if reading.seq < *before {
+            broken.push(format!("{reading:?} arrived first after seq {before} of its key"));
+        }
+        *before = reading.seq.max(*before);
+    }
     broken
 }
 
 /// 6: `most` is what one interruption may repeat.
 pub fn repeated(arrived: &[Reading], interruptions: u64, most: u64) -> Vec<String> {
-    let different: BTreeSet<&Reading> = arrived.iter().collect();
-    let repeated = (arrived.len() - different.len()) as u64;
+    let repeated = repeats(arrived);
     let allowed = interruptions * most;
     if repeated <= allowed {
         return Vec::new();
     }
     vec![format!("{repeated} arrived again; {allowed} may, {most} for each of {interruptions} interruptions")]
+}
+
+/// 2 as the outbox itself has it, once it is drained: nothing waits, and nothing was parked.
+pub fn settled(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut statement = connection.prepare("SELECT id, status FROM outbox WHERE status != 'SENT'")?;
+    let rows = statement.query_map([], |row| {
+        let (id, status): (i64, String) = (row.get(0)?, row.get(1)?);
+        Ok(format!("row {id} of the outbox is {status} after it was drained"))
+    })?;
+    rows.collect()
+}
+
+/// How many came again.
+pub fn repeats(all: &[Reading]) -> u64 {
+    let different: BTreeSet<&Reading> = all.iter().collect();
+    (all.len() - different.len()) as u64
 }
 
 /// 7, of a database that nobody has open.

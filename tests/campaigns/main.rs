@@ -15,8 +15,12 @@ mod card_cuts;
 mod clock;
 mod disk;
 mod flips;
+<<<<<<< HEAD
 mod offline;
 mod power;
+=======
+mod kills;
+>>>>>>> kills2
 mod store;
 mod workload;
 
@@ -32,6 +36,10 @@ mod faults;
 mod mosquitto;
 #[path = "../support/proxy/mod.rs"]
 mod proxy;
+#[path = "../support/scripted.rs"]
+mod scripted;
+#[path = "../support/subscriber.rs"]
+mod subscriber;
 #[path = "../support/clock.rs"]
 mod wall_clock;
 
@@ -63,6 +71,7 @@ struct Campaign {
 }
 
 /// In the order of tests/README.md.
+<<<<<<< HEAD
 const CAMPAIGNS: &[Campaign] = &[
     store::CAMPAIGN,
     power::CAMPAIGN,
@@ -73,6 +82,10 @@ const CAMPAIGNS: &[Campaign] = &[
     flips::CAMPAIGN,
     bugs::CAMPAIGN,
 ];
+=======
+const CAMPAIGNS: &[Campaign] =
+    &[store::CAMPAIGN, card_cuts::CAMPAIGN, kills::CAMPAIGN, disk::CAMPAIGN, clock::CAMPAIGN, flips::CAMPAIGN];
+>>>>>>> kills2
 
 fn main() -> ExitCode {
     env_logger::init();

@@ -17,6 +17,20 @@ pub struct Reading {
     pub seq: i64,
 }
 
+impl Reading {
+    /// What a message says, if it is as it was written, and where it belongs.
+    pub fn read(topic: &str, payload: &[u8]) -> Result<Reading, String> {
+        let damaged = || format!("damaged: topic {topic:?}, payload {:?}", String::from_utf8_lossy(payload));
+        let told: serde_json::Value = serde_json::from_slice(payload).map_err(|_| damaged())?;
+        let number = |name: &str| told[name].as_i64().ok_or_else(damaged);
+        let reading = Reading { id: number("id")?, k: number("k")?, seq: number("seq")? };
+        let Reading { id, k, seq } = reading;
+        let crc = i64::from(crc32fast::hash(format!("{id} {k} {seq}").as_bytes()));
+        let is_intact = number("crc")? == crc && topic == format!("biz/{k}");
+        if is_intact { Ok(reading) } else { Err(damaged()) }
+    }
+}
+
 /// What the workload says: see its `--help`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Said {
@@ -148,6 +162,11 @@ impl Workload {
 
     /// Kills it, and answers all that it had said and was not heard.
     pub fn kill(mut self) -> Result<Vec<Said>, String> {
+        self.end()
+    }
+
+    /// The same for those who keep it.
+    pub fn end(&mut self) -> Result<Vec<Said>, String> {
         let _ = self.process.kill();
         let _ = self.process.wait();
         self.says.iter().map(|line| Said::parse(&line)).collect()

@@ -21,13 +21,14 @@ mod fault;
 mod oracle;
 mod plan;
 mod run;
-mod subscriber;
 mod world;
 
 #[path = "../support/mosquitto.rs"]
 mod mosquitto;
 #[path = "../support/proxy/mod.rs"]
 mod proxy;
+#[path = "../support/subscriber.rs"]
+mod subscriber;
 
 use std::any::Any;
 use std::panic::{self, AssertUnwindSafe};

@@ -26,7 +26,7 @@ pub struct World {
 impl World {
     pub fn new(plan: &Plan, folder: TempDir) -> Self {
         let broker = Mosquitto::start_in(folder, &["persistence true", "autosave_interval 0"]);
-        let subscriber = Subscriber::start(broker.port());
+        let subscriber = Subscriber::start(broker.port(), "chaos/#");
         let proxy = Proxy::to(broker.port());
         let path = broker.folder().join("house.db");
         let outbox = Outbox::builder(&path).settings(settings(plan)).broker(mqtt(plan.manner, &proxy)).open();

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{ErrorKind, Read, Write};
+use std::mem;
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -173,6 +174,11 @@ impl Scripted {
 
     pub fn record(&self) -> Record {
         self.world.record.lock().unwrap().clone()
+    }
+
+    /// What it saw since this was asked last, and what was written of it is forgotten: for those who go on for hours.
+    pub fn take(&self) -> Record {
+        mem::take(&mut self.world.record.lock().unwrap())
     }
 
     /// Waits until something holds of the record.

@@ -7,15 +7,18 @@
 
 #![allow(dead_code, unused_imports, reason = "each user includes this file and takes what it needs")]
 
+mod faults;
 mod packet;
 mod traffic;
 
 use std::io::Write;
+use std::mem;
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use self::faults::{End, Faults, Manners, take_one};
 use self::packet::{CONNECT, MQTT_5, PUBLISH, Packet};
 pub use self::packet::{PUBACK, PUBCOMP, PUBREC};
 pub use self::traffic::{Published, Traffic};
@@ -56,22 +59,6 @@ enum Link {
     Cut,
     /// Connections stand and carry nothing, and nobody is told.
     Silent,
-}
-
-#[derive(Default)]
-struct Faults {
-    hold_acks: bool,
-    ack_delay: Duration,
-    lose_acks: usize,
-    lose_publishes: usize,
-    refuse: Option<(String, u8, usize)>,
-    hang_up: Option<(String, Manners)>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Manners {
-    AnswerFirst,
-    None,
 }
 
 /// One client's connection and the one to the broker that belongs to it.
@@ -119,106 +106,6 @@ impl Proxy {
         self.port
     }
 
-    /// Ends every connection, and every new one at once, until [`heal`](Self::heal).
-    pub fn cut(&self) {
-        self.shared.change(|road| {
-            road.link = Link::Cut;
-            road.end_all();
-        });
-    }
-
-    /// Ends every connection; new ones are to be had.
-    pub fn hiccup(&self) {
-        self.shared.change(Road::end_all);
-    }
-
-    /// Ends every connection as a broker of MQTT 5 does that says why.
-    pub fn disconnect(&self, reason: u8) {
-        self.shared.change(|road| {
-            for line in road.lines.iter().map(|line| line.number).collect::<Vec<_>>() {
-                let bytes = packet::disconnect(reason);
-                road.parcels.push(Parcel { line, bytes, arrived: Instant::now(), ack: None });
-                road.post_end(line);
-            }
-        });
-    }
-
-    /// Carries nothing until [`heal`](Self::heal), and tells nobody: connections stand, and what is sent waits.
-    pub fn fall_silent(&self) {
-        self.shared.change(|road| road.link = Link::Silent);
-    }
-
-    /// The connections that stand now never carry anything again, and nobody is told; new ones are as good as ever.
-    pub fn strand(&self) {
-        self.shared.change(|road| road.lines.iter_mut().for_each(|line| line.stranded = true));
-    }
-
-    /// Takes back [`cut`](Self::cut) and [`fall_silent`](Self::fall_silent).
-    pub fn heal(&self) {
-        self.shared.change(|road| road.link = Link::Up);
-    }
-
-    /// Keeps acknowledgements here until [`pass_acks`](Self::pass_acks), or [`release`](Self::release) for a single one.
-    pub fn hold_acks(&self) {
-        self.shared.change(|road| road.faults.hold_acks = true);
-    }
-
-    pub fn pass_acks(&self) {
-        self.shared.change(|road| road.faults.hold_acks = false);
-    }
-
-    /// Lets the acknowledgements that are held now for the message with this payload go on; the others stay.
-    pub fn release(&self, payload: &str) {
-        self.shared.change(|road| {
-            let Road { parcels, traffic, .. } = road;
-            for ack in parcels.iter_mut().filter_map(|parcel| parcel.ack.as_mut()) {
-                ack.released |= ack.of.is_some_and(|of| traffic.published[of].payload == payload.as_bytes());
-            }
-        });
-    }
-
-    /// Acknowledgements take so much longer.
-    pub fn delay_acks(&self, by: Duration) {
-        self.shared.change(|road| road.faults.ack_delay = by);
-    }
-
-    /// The next acknowledgements get lost; the broker has the messages.
-    pub fn lose_acks(&self, count: usize) {
-        self.shared.change(|road| road.faults.lose_acks = count);
-    }
-
-    /// The next messages never arrive at the broker, and with the last of them the connection ends.
-    pub fn lose_publishes(&self, count: usize) {
-        self.shared.change(|road| road.faults.lose_publishes = count);
-    }
-
-    /// Answers the next messages to `topic` as a broker would that refuses them for this reason; they do not arrive.
-    /// Means nothing on a connection of MQTT 3.1.1, where a broker acknowledges or hangs up.
-    pub fn refuse(&self, topic: &str, reason: u8, times: usize) {
-        self.shared.change(|road| road.faults.refuse = Some((topic.to_owned(), reason, times)));
-    }
-
-    /// Ends the connection whenever a message to `topic` comes, which does not arrive; what came before it is answered.
-    pub fn hang_up_on(&self, topic: &str) {
-        self.shared.change(|road| road.faults.hang_up = Some((topic.to_owned(), Manners::AnswerFirst)));
-    }
-
-    /// The same without an answer to what came before it and is not yet answered.
-    pub fn hang_up_rudely_on(&self, topic: &str) {
-        self.shared.change(|road| road.faults.hang_up = Some((topic.to_owned(), Manners::None)));
-    }
-
-    /// Takes back everything that is done to messages and acknowledgements.
-    pub fn behave(&self) {
-        self.shared.change(|road| road.faults = Faults::default());
-    }
-
-    /// How many acknowledgements and messages are still to be lost.
-    pub fn losses_left(&self) -> usize {
-        let Faults { lose_acks, lose_publishes, .. } = &self.shared.road().faults;
-        lose_acks + lose_publishes
-    }
-
     /// What was carried so far.
     pub fn traffic(&self) -> Traffic {
         self.look(Traffic::clone)
@@ -232,14 +119,19 @@ impl Proxy {
     /// Waits until `look` finds in the traffic what it looks for.
     #[track_caller]
     pub fn wait_for<T>(&self, what: &str, look: impl Fn(&Traffic) -> Option<T>) -> T {
-        let until = Instant::now() + SOON;
+        let found = self.wait_until(Instant::now() + SOON, look);
+        found.unwrap_or_else(|| panic!("not within {SOON:?}: {what}; {}", self.look(Traffic::to_string)))
+    }
+
+    /// The same for those who can do without; none if it is not there by then.
+    pub fn wait_until<T>(&self, until: Instant, look: impl Fn(&Traffic) -> Option<T>) -> Option<T> {
         let mut road = self.shared.road();
         loop {
-            if let Some(found) = look(&road.traffic) {
+            let found = look(&road.traffic);
+            let left = until.saturating_duration_since(Instant::now());
+            if found.is_some() || left.is_zero() {
                 return found;
             }
-            let left = until.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "not within {SOON:?}: {what}; {}", road.traffic);
             road = self.shared.wait(road, Some(left));
         }
     }
@@ -249,7 +141,7 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         self.shared.change(|road| {
             road.closed = true;
-            road.end_all();
+            road.end_all(End::Fin);
         });
         let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)); // ends the waiting for the next one
         for thread in self.threads.drain(..) {
@@ -259,6 +151,7 @@ impl Drop for Proxy {
 }
 
 /// What becomes of a packet on its way to the broker.
+#[derive(PartialEq, Eq)]
 enum Fate {
     Forward,
     /// It does not arrive.
@@ -267,6 +160,10 @@ enum Fate {
     Break,
     /// The same once everything before it is answered.
     AnswerAndBreak,
+    /// It arrives, and the connection ends.
+    TakeAndBreak,
+    /// Half of it arrives, and the connection ends.
+    Truncate,
 }
 
 impl Shared {
@@ -297,6 +194,7 @@ impl Shared {
             };
             let Ok(client) = client else { continue };
             if link == Link::Cut {
+                self.change(|road| road.traffic.effects += 1);
                 continue;
             }
             let Ok(broker) = TcpStream::connect((Ipv4Addr::LOCALHOST, self.broker)) else { continue };
@@ -319,7 +217,7 @@ impl Shared {
             number = road.traffic.connections;
             road.lines.push(Line { number, client, broker, level: MQTT_5, stranded: false });
             if road.link == Link::Cut || road.closed {
-                road.end(number); // it came in while the road was being closed
+                road.end(number, End::Fin); // it came in while the road was being closed
             }
         });
         let (there, back) = (Arc::clone(self), Arc::clone(self));
@@ -335,17 +233,38 @@ impl Shared {
             let fate = road.travel(line, &packet);
             drop(road);
             self.changed.notify_all();
+            self.throttle(packet.bytes().len());
             match fate {
                 Fate::Forward if to.write_all(packet.bytes()).is_ok() => {}
                 Fate::Lose => {}
                 Fate::Forward | Fate::Break => break,
+                Fate::TakeAndBreak | Fate::Truncate => {
+                    let all = packet.bytes();
+                    let _ = to.write_all(if fate == Fate::Truncate { &all[..all.len() / 2] } else { all });
+                    break;
+                }
                 Fate::AnswerAndBreak => {
                     self.when_answered(line);
                     return self.change(|road| road.post_end(line));
                 }
             }
         }
-        self.change(|road| road.end(line));
+        self.change(|road| road.end(line, End::Fin));
+    }
+
+    /// Waits as long as so many bytes take.
+    fn throttle(&self, bytes: usize) {
+        let begun = Instant::now();
+        let mut road = self.road();
+        while let (Some(rate), false) = (road.faults.rate, road.closed) {
+            let takes = Duration::from_secs_f64(bytes as f64 / rate as f64);
+            let left = takes.saturating_sub(begun.elapsed());
+            if left.is_zero() {
+                road.traffic.effects += 1;
+                return;
+            }
+            road = self.wait(road, Some(left));
+        }
     }
 
     /// Waits until nothing but its last message is unanswered on the line, or it has ended.
@@ -366,11 +285,14 @@ impl Shared {
     /// Waits until the line carries something; none if it has ended.
     fn when_passable(&self, line: usize) -> Option<MutexGuard<'_, Road>> {
         let mut road = self.road();
+        let mut waits = false;
         loop {
             let stranded = road.lines.iter().find(|l| l.number == line)?.stranded;
             if road.link != Link::Silent && !stranded {
                 return Some(road);
             }
+            road.traffic.effects += usize::from(!waits && !stranded);
+            waits = true;
             road = self.wait(road, None);
         }
     }
@@ -387,7 +309,7 @@ impl Shared {
                 drop(road);
                 self.changed.notify_all();
                 if parcel.bytes.is_empty() || (&client).write_all(&parcel.bytes).is_err() {
-                    self.change(|road| road.end(parcel.line));
+                    self.change(|road| road.end(parcel.line, End::Fin));
                 }
                 return true;
             }
@@ -402,18 +324,31 @@ impl Road {
     /// Writes down a packet that goes to the broker, and decides what becomes of it.
     fn travel(&mut self, line: usize, packet: &Packet) -> Fate {
         let Some(level) = self.level(line, packet) else { return Fate::Break };
-        if packet.kind() != PUBLISH {
-            return Fate::Forward;
+        match packet.kind() {
+            CONNECT if take_one(&mut self.faults.refuse_connects) => {
+                self.traffic.effects += 1;
+                let bytes = packet::refusing_connack(level);
+                self.parcels.push(Parcel { line, bytes, arrived: Instant::now(), ack: None });
+                self.post_end(line);
+                return Fate::Lose;
+            }
+            PUBLISH => {}
+            _ => return Fate::Forward,
         }
         let published = packet.publish(line, level);
         let of = self.traffic.publish(published.clone());
+        let fate = self.fate(of, &published, level);
+        self.traffic.effects += usize::from(fate != Fate::Forward);
+        fate
+    }
+
+    fn fate(&mut self, of: usize, published: &Published, level: u8) -> Fate {
         match &self.faults.hang_up {
             Some((topic, Manners::AnswerFirst)) if *topic == published.topic => return Fate::AnswerAndBreak,
             Some((topic, Manners::None)) if *topic == published.topic => return Fate::Break,
             _ => {}
         }
-        if self.faults.lose_publishes > 0 {
-            self.faults.lose_publishes -= 1;
+        if take_one(&mut self.faults.lose_publishes) {
             return if self.faults.lose_publishes > 0 { Fate::Lose } else { Fate::Break };
         }
         if let Some((topic, reason, times)) = &mut self.faults.refuse {
@@ -423,11 +358,19 @@ impl Road {
                 let bytes = packet::answer(kind, published.packet_id, *reason);
                 let ack = Ack { kind, reason: *reason, of: Some(of), released: true };
                 self.traffic.delay(of);
+                let line = published.connection;
                 self.parcels.push(Parcel { line, bytes, arrived: Instant::now(), ack: Some(ack) });
                 return Fate::Lose;
             }
         }
-        Fate::Forward
+        if take_one(&mut self.faults.shed) {
+            self.traffic.delay(of);
+            return Fate::Lose;
+        }
+        if mem::take(&mut self.faults.truncate) {
+            return Fate::Truncate;
+        }
+        if mem::take(&mut self.faults.take_and_break) { Fate::TakeAndBreak } else { Fate::Forward }
     }
 
     /// Which protocol the line speaks, learned from its CONNECT; none if it has ended.
@@ -446,17 +389,42 @@ impl Road {
             let (kind, reason) = (packet.kind(), packet.reason());
             Ack { kind, reason, of: self.traffic.open(line, packet.id()), released: false }
         });
-        if ack.is_some() && self.faults.lose_acks > 0 {
-            self.faults.lose_acks -= 1;
-            if let Some(Ack { kind: PUBREC, of: Some(of), .. }) = ack {
+        let Some(ack) = ack else {
+            self.parcels.push(Parcel { line, bytes: packet.bytes().to_vec(), arrived: Instant::now(), ack: None });
+            return;
+        };
+        if take_one(&mut self.faults.lose_acks) {
+            self.traffic.effects += 1;
+            if let Ack { kind: PUBREC, of: Some(of), .. } = ack {
                 self.traffic.delay(of);
             }
             return;
         }
-        if let Some(Ack { kind, of: Some(of), .. }) = ack {
+        if let Ack { kind, of: Some(of), .. } = ack {
             self.traffic.arrived(of, kind);
         }
-        self.parcels.push(Parcel { line, bytes: packet.bytes().to_vec(), arrived: Instant::now(), ack });
+        self.post_ack(line, packet.bytes(), ack);
+    }
+
+    fn post_ack(&mut self, line: usize, bytes: &[u8], ack: Ack) {
+        let Faults { hold_acks, ack_delay, backwards, .. } = self.faults;
+        let arrived = Instant::now();
+        if mem::take(&mut self.faults.halve_ack) {
+            self.traffic.effects += 1;
+            self.parcels.push(Parcel { line, bytes: bytes[..bytes.len() / 2].to_vec(), arrived, ack: None });
+            return self.post_end(line);
+        }
+        let doubled = take_one(&mut self.faults.double_acks);
+        self.traffic.effects += usize::from(doubled || hold_acks || !ack_delay.is_zero());
+        let bytes = if doubled { bytes.repeat(2) } else { bytes.to_vec() };
+        // In reverse: before those that wait already, and with the first of them.
+        let before = self.parcels.iter().position(|parcel| parcel.line == line && parcel.ack.is_some());
+        match before.filter(|_| backwards) {
+            Some(at) => {
+                self.parcels.insert(at, Parcel { line, bytes, arrived: self.parcels[at].arrived, ack: Some(ack) })
+            }
+            None => self.parcels.push(Parcel { line, bytes, arrived, ack: Some(ack) }),
+        }
     }
 
     /// The end of a connection travels behind what was said before it.
@@ -485,17 +453,18 @@ impl Road {
         Some((parcel, line.client.try_clone().ok()?))
     }
 
-    fn end_all(&mut self) {
-        for number in self.lines.iter().map(|line| line.number).collect::<Vec<_>>() {
-            self.end(number);
-        }
-    }
-
-    fn end(&mut self, number: usize) {
+    fn end(&mut self, number: usize, end: End) {
         if let Some(at) = self.lines.iter().position(|line| line.number == number) {
             let line = self.lines.swap_remove(at);
-            let _ = line.client.shutdown(Shutdown::Both);
-            let _ = line.broker.shutdown(Shutdown::Both);
+            for stream in [&line.client, &line.broker] {
+                let _ = match end {
+                    End::Fin => stream.shutdown(Shutdown::Both),
+                    // RST is said when the last one closes it: whoever reads from it stops now.
+                    End::Reset => rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO))
+                        .map_err(Into::into)
+                        .and_then(|()| stream.shutdown(Shutdown::Read)),
+                };
+            }
         }
         self.parcels.retain(|parcel| parcel.line != number);
         self.traffic.end(number);

@@ -92,6 +92,11 @@ pub fn answer(kind: u8, id: u16, reason: u8) -> Vec<u8> {
     vec![kind << 4, 3, high, low, reason]
 }
 
+/// CONNACK that turns a client away: the server is not available.
+pub fn refusing_connack(level: u8) -> Vec<u8> {
+    if level >= MQTT_5 { vec![0x20, 3, 0, 0x88, 0] } else { vec![0x20, 2, 0, 3] }
+}
+
 /// DISCONNECT with a reason and nothing behind it.
 pub fn disconnect(reason: u8) -> Vec<u8> {
     vec![0xE0, 1, reason]

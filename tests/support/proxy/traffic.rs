@@ -38,6 +38,8 @@ pub struct Traffic {
     answered: BTreeSet<(usize, u8)>,
     /// Which of these were refused here, or lost their PUBREC: they arrive behind what was sent after them.
     delayed: BTreeSet<usize>,
+    /// How often anything was done to a connection, a message or an acknowledgement but to carry it.
+    pub effects: usize,
     /// The most that was unanswered at a time within a connection.
     pub peak: usize,
     /// By connection and packet id.
