@@ -44,7 +44,8 @@ pub struct Settings {
     /// is never taken. Otherwise as `max_pending`. Defaults to `None`.
     pub max_pending_bytes: Option<u64>,
     /// Bytes of the disk that the outbox leaves to others, 0 to 1 TiB: where less would be free, new messages are
-    /// answered [`Error::Full`]. Defaults to 16,777,216 (16 MiB).
+    /// answered [`Error::Full`]. What the message itself may take, its bytes and 32 KiB, must be there with 0 too.
+    /// Defaults to 16,777,216 (16 MiB).
     pub keep_free: u64,
     /// Bytes of a file beside the database, `-outbox-reserve`, that hold a place on the disk, 1 MiB to 1 GiB, or 0
     /// for none. It is given up where the disk is full to the last byte, since to write down that a message was

@@ -29,10 +29,12 @@ Usage: workload --db FILE --broker URL --seed N [OPTIONS]
                        as many as there can be
   --seconds S          ends after so long, with 0; by default it goes on for ever
   --synchronous MODE   full (the default), normal, or mixed: every second
-                       connection normal; off loses what was committed when the
-                       power is cut, to see that whoever tests for it notices
+                       connection normal; or off, for controls: it must lose
+                       what it says is committed
   --max-pending N      messages that may be pending; no limit by default
-  --settings JSON      of the outbox, e.g. {\"window\":16,\"settle_after\":\"10ms\"}
+  --settings JSON      of the outbox, e.g. {\"window\":16,\"settle_after\":\"10ms\"};
+                       without it a disk may be filled to the last byte
+                       (keep_free 0), and 1 MiB of it is in reserve
   --drain              forwards, and writes nothing; ends with 0 once nothing is
                        pending, with 3 if --seconds are over before
 
@@ -47,8 +49,9 @@ It says, one a line, each flushed:
   DRAINED              nothing is pending
 
 A line `drain` on its standard input stops the writers until a line `write`, and
-DRAINED is said in between. Any other error goes to standard error, and it goes
-on; only where the outbox cannot be opened it ends, with 1.";
+DRAINED is said in between; after `pause` nothing is sent until `resume`. Any
+other error goes to standard error, and it goes on; only where the outbox cannot
+be opened it ends, with 1.";
 
 /// The command line, checked.
 pub struct Args {
@@ -85,7 +88,7 @@ impl Args {
             rate: None,
             duration: None,
             synchronous: Synchronous::Full,
-            settings: Settings::default(),
+            settings: on_a_small_disk(),
             drain: false,
         };
         let mut parser = lexopt::Parser::from_env();
@@ -114,6 +117,11 @@ impl Args {
         args.settings.max_pending = max_pending.or(args.settings.max_pending);
         Ok(Some(args))
     }
+}
+
+/// A disk is to be full only when it is, also one of a few megabytes.
+fn on_a_small_disk() -> Settings {
+    Settings { keep_free: 0, reserve: 1 << 20, ..Settings::default() }
 }
 
 fn number(name: &str, parser: &mut lexopt::Parser, most: u64) -> Result<u64, lexopt::Error> {

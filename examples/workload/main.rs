@@ -14,6 +14,7 @@ use std::io::{self, BufRead, Write};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{PoisonError, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -62,10 +63,9 @@ fn open(args: &Args) -> Result<Outbox, Error> {
         .broker(broker::of(&args.broker)?)
         .on_connect(move |connection| {
             let mode = match synchronous {
-                Synchronous::Full => "FULL",
-                Synchronous::Normal => "NORMAL",
                 Synchronous::Mixed if every_second() => "NORMAL",
-                Synchronous::Mixed => "FULL",
+                Synchronous::Full | Synchronous::Mixed => "FULL",
+                Synchronous::Normal => "NORMAL",
                 Synchronous::Off => "OFF",
             };
             connection.pragma_update(None, "synchronous", mode)
@@ -76,22 +76,33 @@ fn open(args: &Args) -> Result<Outbox, Error> {
 /// Writes until then, or for ever, but while it is told to drain.
 fn work(args: &Args, outbox: &Outbox, until: Option<Instant>) -> bool {
     let orders = orders();
-    let (resting, over) = (AtomicBool::new(false), AtomicBool::new(false));
+    // Held by each transaction: whoever changes it knows that none is under way.
+    let (writing, over) = (RwLock::new(true), AtomicBool::new(false));
+    let set = |on| *writing.write().unwrap_or_else(PoisonError::into_inner) = on;
     thread::scope(|scope| {
         for number in 0..args.writers {
             let mut writer = Writer::new(args, outbox, number);
-            let (resting, over) = (&resting, &over);
+            let (writing, over) = (&writing, &over);
             scope.spawn(move || {
                 while !over.load(Ordering::Relaxed) {
-                    if resting.load(Ordering::SeqCst) { thread::sleep(LOOK) } else { writer.write() }
+                    writer.wait_until_due();
+                    let may = writing.read().unwrap_or_else(PoisonError::into_inner);
+                    if *may {
+                        writer.write();
+                    } else {
+                        drop(may);
+                        thread::sleep(LOOK);
+                    }
                 }
             });
         }
         let mut draining = false;
         while until.is_none_or(|until| Instant::now() < until) {
             match orders.recv_timeout(if draining { LOOK } else { 10 * LOOK }) {
-                Ok(Order::Drain) => (draining, _) = (true, resting.store(true, Ordering::SeqCst)),
-                Ok(Order::Write) => (draining, _) = (false, resting.store(false, Ordering::SeqCst)),
+                Ok(Order::Drain) => (draining, _) = (true, set(false)),
+                Ok(Order::Write) => (draining, _) = (false, set(true)),
+                Ok(Order::Pause) => told(outbox.pause()),
+                Ok(Order::Resume) => told(outbox.resume()),
                 Err(RecvTimeoutError::Disconnected) => thread::sleep(LOOK),
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -108,6 +119,14 @@ fn work(args: &Args, outbox: &Outbox, until: Option<Instant>) -> bool {
 enum Order {
     Drain,
     Write,
+    Pause,
+    Resume,
+}
+
+fn told(answer: Result<(), Error>) {
+    if let Err(error) = answer {
+        eprintln!("workload: {error}");
+    }
 }
 
 /// What is said on standard input, which may be closed from the start.
@@ -118,8 +137,10 @@ fn orders() -> Receiver<Order> {
             let order = match line.trim() {
                 "drain" => Order::Drain,
                 "write" => Order::Write,
+                "pause" => Order::Pause,
+                "resume" => Order::Resume,
                 other => {
-                    eprintln!("workload: {other:?} is no order; drain and write are");
+                    eprintln!("workload: {other:?} is no order; drain, write, pause and resume are");
                     continue;
                 }
             };

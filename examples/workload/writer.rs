@@ -72,10 +72,16 @@ impl<'o> Writer<'o> {
         }
     }
 
-    /// One transaction, when it is due.
+    /// Until the next transaction is due.
+    pub fn wait_until_due(&self) {
+        if let Some((_, due)) = self.pace {
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+        }
+    }
+
+    /// One transaction.
     pub fn write(&mut self) {
         if let Some((between, due)) = &mut self.pace {
-            thread::sleep(due.saturating_duration_since(Instant::now()));
             *due += *between;
         }
         let (k, gives_up) = ((self.next() % self.keys as u64) as i64, self.next() % 10 == 0);

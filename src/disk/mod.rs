@@ -246,16 +246,17 @@ impl Disk {
             return Err(Full { limit: Limit::Reserve, found, allowed, wanted: bytes });
         }
         let allowed = self.must_stay_free(found);
-        if allowed > 0 && found.free < allowed.saturating_add(bytes) {
+        if found.free < allowed.saturating_add(bytes) {
             return Err(Full { limit: Limit::FreeSpace, found: found.free, allowed, wanted: bytes });
         }
         Ok(())
     }
 
     /// What is for others, or else what the log would take in the database beyond the reserve: a log that cannot be
-    /// moved grows until nothing can be written.
+    /// moved grows until nothing can be written. What a message takes must be there in any case, or each of them would
+    /// fail in its COMMIT, of which nobody knows what it did.
     fn must_stay_free(&self, found: &Seen) -> u64 {
-        self.keep_free.max(found.log.saturating_sub(self.reserve.size()))
+        self.keep_free.max(found.log.saturating_sub(self.reserve.size())).max(PER_MESSAGE)
     }
 
     fn look(&self, at: Instant) -> Result<Seen, Error> {

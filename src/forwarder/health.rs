@@ -7,7 +7,7 @@ use crate::Error;
 use crate::disk::{Disk, Part};
 use crate::error::chain;
 use crate::status::Storage;
-use crate::store::Store;
+use crate::store::{Store, is_failed_sync};
 
 /// What the forwarder does with the database. What one of them meets stands until the same goes well again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,7 +62,9 @@ impl Health {
     /// again at once.
     pub fn trouble(&mut self, work: Work, error: &Error) -> bool {
         self.met[work as usize] = Storage::of(error);
-        if work == Work::Write && matches!(error, Error::Disk(_)) {
+        // A checkpoint syncs the log first, and by that what this forwarder committed: if it fails, later syncs say nothing
+        // of those pages, and in a power cut all that was committed behind them would be gone with them (seen).
+        if work == Work::Write && matches!(error, Error::Disk(_)) || is_failed_sync(error) {
             self.disk.doubt_log();
         }
         self.note_damage(Some(error));

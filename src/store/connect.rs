@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use rusqlite::Connection;
 use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ffi};
 
 use super::Store;
 use crate::Error;
@@ -48,6 +48,12 @@ pub(crate) fn configure(conn: &Connection, role: Role) -> rusqlite::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether a sync failed: of the log or of the database, SQLite does not tell which.
+pub(crate) fn is_failed_sync(error: &Error) -> bool {
+    let Error::Disk(error) = error else { return false };
+    error.sqlite_error().is_some_and(|e| e.extended_code == ffi::SQLITE_IOERR_FSYNC)
 }
 
 /// [`Store::empty_log`] by a connection of the application's.

@@ -42,7 +42,7 @@ pub(crate) use admin::{
 };
 pub(crate) use budget::{Budget, Pending, pending};
 pub(crate) use check::{Fault, check};
-pub(crate) use connect::{Role, configure, empty_log};
+pub(crate) use connect::{Role, configure, empty_log, is_failed_sync};
 pub(crate) use decode::DAMAGED;
 #[cfg(all(any(test, fuzzing), feature = "tls"))]
 pub(crate) use decode::headers_to_json;

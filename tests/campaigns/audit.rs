@@ -22,6 +22,12 @@ pub struct Told {
     pub maybe: BTreeSet<Reading>,
     /// Sessions that were begun anew.
     pub reconnects: u64,
+    /// Lives in which the outbox could be opened.
+    pub opened: u64,
+    /// What reached the in-process broker, in the order in which it did.
+    pub got: Vec<Reading>,
+    /// Payloads that were not as they had been written.
+    pub damaged: Vec<String>,
 }
 
 impl Told {
@@ -29,7 +35,10 @@ impl Told {
         match said {
             Said::Commit(reading) => drop(self.committed.insert(*reading)),
             Said::Maybe(reading) => drop(self.maybe.insert(*reading)),
+            Said::Open => self.opened += 1,
             Said::Reconnect => self.reconnects += 1,
+            Said::Got(reading) => self.got.push(*reading),
+            Said::Damaged(id) => self.damaged.push(id.clone()),
             _ => {}
         }
     }
@@ -40,6 +49,23 @@ pub fn readings(connection: &Connection) -> rusqlite::Result<BTreeSet<Reading>> 
     let mut statement = connection.prepare("SELECT id, k, seq FROM biz")?;
     let rows = statement.query_map([], |row| Ok(Reading { id: row.get(0)?, k: row.get(1)?, seq: row.get(2)? }))?;
     rows.collect()
+}
+
+/// The same where the table may not be there yet.
+pub fn readings_if_any(connection: &Connection) -> rusqlite::Result<BTreeSet<Reading>> {
+    let found: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'biz'", [], |row| row.get(0))?;
+    if found == 0 { Ok(BTreeSet::new()) } else { readings(connection) }
+}
+
+/// Ids are given one by one: where a commit is missing that others follow, so is its id.
+pub fn dense(stands: &BTreeSet<Reading>) -> Vec<String> {
+    match stands.last() {
+        Some(last) if last.id != stands.len() as i64 => {
+            vec![format!("{} rows in biz, up to {last:?}: some in between are missing", stands.len())]
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// 1: what the application was told is there; and of each key nothing is missing in between.
@@ -58,6 +84,28 @@ pub fn durable(told: &Told, stands: &BTreeSet<Reading>) -> Vec<String> {
         }
     }
     broken
+}
+
+/// 1 the other way round: what nobody was told of is at most `most`, which were committed as the workload was killed.
+/// What was rolled back would be among it.
+pub fn announced(told: &Told, stands: &BTreeSet<Reading>, most: usize) -> Vec<String> {
+    let unknown = |reading: &&Reading| !told.committed.contains(reading) && !told.maybe.contains(reading);
+    let nobodys: Vec<_> = stands.iter().filter(unknown).collect();
+    if nobodys.len() <= most {
+        return Vec::new();
+    }
+    vec![format!("nobody was told of {} rows in biz, {most} may be: {:?}", nobodys.len(), nobodys.last())]
+}
+
+/// 3, at any time: what arrived has its row.
+pub fn without_row(told: &Told, stands: &BTreeSet<Reading>) -> Vec<String> {
+    let got: BTreeSet<Reading> = told.got.iter().copied().collect();
+    got.difference(stands).map(|ghost| format!("{ghost:?} arrived, and is not in biz")).collect()
+}
+
+/// 5.
+pub fn intact(told: &Told) -> Vec<String> {
+    told.damaged.iter().map(|id| format!("the payload of {id} is not as it was written")).collect()
 }
 
 /// 2, 3 and 4, of all that arrived, in the order in which it did.

@@ -8,12 +8,30 @@
 //! builds what is needed and runs one. Each prints its seed, and what went wrong with the command that plays it again.
 
 mod args;
+mod arrivals;
 mod audit;
+mod card_cuts;
+mod clock;
+mod disk;
+mod flips;
 mod power;
+mod store;
 mod workload;
 
+#[path = "../support/card.rs"]
+mod card;
 #[path = "../support/chance.rs"]
 mod chance;
+#[path = "../support/device.rs"]
+mod device;
+#[path = "../support/faults.rs"]
+mod faults;
+#[path = "../support/mosquitto.rs"]
+mod mosquitto;
+#[path = "../support/proxy/mod.rs"]
+mod proxy;
+#[path = "../support/clock.rs"]
+mod wall_clock;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -43,7 +61,14 @@ struct Campaign {
 }
 
 /// In the order of tests/README.md.
-const CAMPAIGNS: &[Campaign] = &[power::CAMPAIGN];
+const CAMPAIGNS: &[Campaign] = &[
+    power::CAMPAIGN,
+    store::CAMPAIGN,
+    card_cuts::CAMPAIGN,
+    disk::CAMPAIGN,
+    clock::CAMPAIGN,
+    flips::CAMPAIGN,
+];
 
 fn main() -> ExitCode {
     env_logger::init();

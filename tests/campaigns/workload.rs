@@ -33,6 +33,22 @@ pub enum Said {
 }
 
 impl Said {
+    /// Whether its line begins with that word.
+    pub fn is(&self, word: &str) -> bool {
+        let own = match self {
+            Said::Open => "OPEN",
+            Said::Normal(_) => "NORMAL",
+            Said::Commit(_) => "COMMIT",
+            Said::Maybe(_) => "MAYBE",
+            Said::Got(_) => "GOT",
+            Said::Damaged(_) => "DAMAGED",
+            Said::Full => "FULL",
+            Said::Reconnect => "RECONNECT",
+            Said::Drained => "DRAINED",
+        };
+        own == word
+    }
+
     /// What a whole line says.
     pub fn parse(line: &str) -> Result<Said, String> {
         let mut words = line.split(' ');
@@ -99,6 +115,25 @@ impl Workload {
             Ok(line) => Said::parse(&line).map(Some),
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Ok(None),
         }
+    }
+
+    /// What it says until `wanted` is among it, or that it was not by then.
+    pub fn hear_until(
+        &self,
+        until: Instant,
+        wanted: impl Fn(&Said) -> bool,
+        mut note: impl FnMut(&Said),
+    ) -> Result<bool, String> {
+        while let Some(said) = self.hear(until)? {
+            note(&said);
+            if wanted(&said) {
+                return Ok(true);
+            }
+            if Instant::now() >= until {
+                break; // it talks faster than that is over
+            }
+        }
+        Ok(false)
     }
 
     pub fn tell(&mut self, order: &str) {

@@ -56,6 +56,27 @@ fn a_log_that_grew_long_does_not_shut_the_outbox_for_ever() {
 }
 
 #[test]
+fn where_nothing_is_kept_free_for_others_a_full_disk_is_said_before_the_commit() {
+    let Some(card) = Card::tmpfs(64 * MB) else { return };
+    let device = Device::at(card.folder());
+    let (broker, everything) = broker();
+    broker.go_offline();
+    let outbox = device.open_with(Settings { keep_free: 0, ..quick() }, broker.clone());
+    write(&outbox).unwrap();
+    let others = card.fill();
+    // What was seen of the disk is believed for a moment.
+    eventually("it is seen", || matches!(write(&outbox), Err(Error::Full(_))));
+    for _ in 0..10 {
+        let answer = write(&outbox);
+        assert!(matches!(answer, Err(Error::Full(_))), "{answer:?}");
+    }
+    broker.go_online();
+    take(&everything);
+    drop(others);
+    eventually("messages are taken again", || write(&outbox).is_ok());
+}
+
+#[test]
 fn a_disk_with_little_space_is_not_written_to_while_there_is_nothing_to_write() {
     let Some(card) = Card::ext4(64 * MB) else { return };
     leave(&card, 30 * MB);

@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use tempfile::TempDir;
 
@@ -29,12 +29,34 @@ const FREEZER: &str = r#"
     fsfreeze --unfreeze "$0"
 "#;
 
+/// Shuts a file system down as a power cut does it, FS_IOC_SHUTDOWN: nothing more goes to the device. What had gone there
+/// stays, and so does what is in the device's own memory: of that no loop device can lose anything.
+const CUT: &str = "
+import fcntl, os, struct, sys
+card = os.open(sys.argv[1], os.O_RDONLY)
+print('ready', flush=True)
+journal = int(sys.stdin.readline() or 0)
+if journal:
+    fcntl.ioctl(card, 0x8004587D, struct.pack('I', journal))
+    print('cut', flush=True)
+";
+
+/// What the journal has in memory when the power is cut.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Journal {
+    /// Is written: the cut came a moment after it had been.
+    Written = 1,
+    /// Is lost.
+    Lost = 2,
+}
+
 /// One that is mounted for as long as this stands.
 pub struct Card {
     folder: PathBuf,
     keeper: Option<Child>,
     /// Where it is a file in another one: by the time that goes, this one is unmounted.
     image: Option<PathBuf>,
+    options: String,
     below: Option<Box<Card>>,
     _folder: TempDir,
 }
@@ -56,6 +78,34 @@ impl Card {
         available(Self::block_device(bytes, JOURNAL, "defaults", None))
     }
 
+    /// The same, or why there is none.
+    ///
+    /// # Errors
+    /// What was in the way: no root, no loop device, no `mkfs`.
+    pub fn try_ext4(bytes: u64) -> io::Result<Self> {
+        Self::block_device(bytes, JOURNAL, "defaults", None)
+    }
+
+    /// XFS, which has at least 300 MB.
+    ///
+    /// # Errors
+    /// As [`try_ext4`](Self::try_ext4).
+    pub fn try_xfs(bytes: u64) -> io::Result<Self> {
+        let own = tempfile::tempdir()?;
+        let image = own.path().join("card.img");
+        File::create(&image)?.set_len(bytes)?;
+        run("mkfs.xfs", &["-q"], Some(&image))?;
+        Self::mount_image(own, image, "defaults", None)
+    }
+
+    /// [`tmpfs`](Self::tmpfs), or why there is none.
+    ///
+    /// # Errors
+    /// As [`try_ext4`](Self::try_ext4).
+    pub fn try_tmpfs(bytes: u64) -> io::Result<Self> {
+        Self::mount(&["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"], None, None)
+    }
+
     /// One that lets itself be written no more after an error, until it is repaired.
     pub fn ext4_read_only_after_errors(bytes: u64) -> Option<Self> {
         available(Self::block_device(bytes, JOURNAL, "errors=remount-ro", None))
@@ -74,7 +124,14 @@ impl Card {
         let image = below.as_ref().map_or(own.path(), Card::folder).join("card.img");
         File::create(&image)?.set_len(bytes)?;
         run("mkfs.ext4", &["-q", "-b", "4096", "-m", "0", "-O", journal], Some(&image))?;
-        Self::mount(&["-o", &format!("loop,{options}"), &image.to_string_lossy()], Some((own, image.clone())), below)
+        Self::mount_image(own, image, options, below)
+    }
+
+    fn mount_image(own: TempDir, image: PathBuf, options: &str, below: Option<Card>) -> io::Result<Self> {
+        let options = format!("loop,{options}");
+        let mut card = Self::mount(&["-o", &options, &image.to_string_lossy()], Some((own, image.clone())), below)?;
+        card.options = options;
+        Ok(card)
     }
 
     fn mount(what: &[&str], image: Option<(TempDir, PathBuf)>, below: Option<Card>) -> io::Result<Self> {
@@ -85,7 +142,8 @@ impl Card {
         let folder = own.path().join("card");
         fs::create_dir(&folder)?;
         run("mount", what, Some(&folder))?;
-        let mut card = Card { folder, keeper: None, image, below: below.map(Box::new), _folder: own };
+        let options = String::new();
+        let mut card = Card { folder, keeper: None, image, options, below: below.map(Box::new), _folder: own };
         card.keep()?;
         Ok(card)
     }
@@ -168,6 +226,30 @@ impl Card {
         self.keep().unwrap();
     }
 
+    /// A hand at its plug.
+    ///
+    /// # Errors
+    /// Where there is no Python.
+    pub fn plug(&self) -> io::Result<Plug> {
+        let mut python = Command::new("python3");
+        python.args(["-c", CUT]).arg(&self.folder).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = python.spawn().map_err(|why| io::Error::other(format!("python3: {why}")))?;
+        let says = BufReader::new(process.stdout.take().expect("it was asked for"));
+        let mut plug = Plug { process, says };
+        plug.expect("ready").map(|()| plug)
+    }
+
+    /// Power is back: mounts it again, for which its journal is played. Whoever used it is dead by now.
+    ///
+    /// # Errors
+    /// What `mount` says.
+    pub fn mount_again(&mut self) -> io::Result<()> {
+        self.unmount();
+        let image = self.image.clone().expect("one with an image");
+        run("mount", &["-o", &self.options, &image.to_string_lossy()], Some(&self.folder))?;
+        self.keep()
+    }
+
     /// Linux takes a write to a loop device for done when only the front of it is. Where it writes page by page there
     /// is no front.
     fn tell_the_truth(&self) {
@@ -203,8 +285,47 @@ impl Drop for Card {
     }
 }
 
+/// A process that can shut the file system down at once.
+pub struct Plug {
+    process: Child,
+    says: BufReader<ChildStdout>,
+}
+
+impl Plug {
+    /// Power is gone when this returns.
+    ///
+    /// # Errors
+    /// Where the kernel does not do that.
+    pub fn pull(mut self, journal: Journal) -> io::Result<()> {
+        writeln!(self.process.stdin.as_mut().expect("it was asked for"), "{}", journal as i32)?;
+        self.expect("cut")
+    }
+
+    fn expect(&mut self, word: &str) -> io::Result<()> {
+        let mut said = String::new();
+        self.says.read_line(&mut said)?;
+        if said.trim_end() == word { Ok(()) } else { Err(io::Error::other(format!("no {word}: {said:?}"))) }
+    }
+}
+
+/// Not pulled, or done: it ends with its input.
+impl Drop for Plug {
+    fn drop(&mut self) {
+        drop(self.process.stdin.take());
+        let _ = self.process.wait();
+    }
+}
+
 /// A file of somebody else's; gone when this is dropped.
 pub struct Others(PathBuf);
+
+impl Others {
+    /// They give so many bytes back.
+    pub fn shrink(&self, bytes: u64) {
+        let file = File::options().write(true).open(&self.0).unwrap();
+        file.set_len(file.metadata().unwrap().len().saturating_sub(bytes)).unwrap();
+    }
+}
 
 impl Drop for Others {
     fn drop(&mut self) {

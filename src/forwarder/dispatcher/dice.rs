@@ -13,6 +13,12 @@ impl Dice {
         Dice(Some(seed))
     }
 
+    /// Nothing is left to chance.
+    #[cfg(test)]
+    pub fn none() -> Self {
+        Dice(None)
+    }
+
     fn up_to(&mut self, most: Duration) -> Duration {
         let Some(state) = &mut self.0 else { return most };
         *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -20,6 +20,8 @@ mod flight;
 mod found;
 mod lanes;
 mod ledger;
+#[cfg(test)]
+mod model;
 mod outcome;
 mod pick;
 mod returned;

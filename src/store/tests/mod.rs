@@ -10,6 +10,7 @@ mod enqueueing;
 mod guards;
 mod hostile;
 mod inspect;
+mod model;
 mod opening;
 mod pages;
 mod plans;

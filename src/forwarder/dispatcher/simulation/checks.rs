@@ -324,7 +324,7 @@ fn is_over(d: &Dispatcher, id: i64) -> bool {
 }
 
 /// Promise 6: everything in memory is within its bound.
-pub(super) fn bounded(d: &Dispatcher) -> Verdicted {
+pub(in crate::forwarder::dispatcher) fn bounded(d: &Dispatcher) -> Verdicted {
     let (bounds, window) = (&d.rules.bounds, d.rules.window);
     let lane_rows = |lane: &Lane| d.lanes.get(lane).map_or(0, |state| state.rows.len());
     let fresh: usize = d.fresh.iter().map(|row| row.size).sum();

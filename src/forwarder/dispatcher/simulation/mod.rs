@@ -10,10 +10,10 @@
 
 mod broker;
 mod chance;
-mod checks;
+pub(super) mod checks;
 mod plan;
 mod run;
-mod table;
+pub(super) mod table;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::store::{Batch, Fate, Lane, Query, Row};
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Status {
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(in crate::forwarder::dispatcher) enum Status {
     Pending,
     Sent,
     Failed,
@@ -14,8 +14,8 @@ pub(super) enum Status {
     Gone,
 }
 
-#[derive(Clone, Debug)]
-pub(super) struct Stored {
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(in crate::forwarder::dispatcher) struct Stored {
     pub topic: Arc<str>,
     pub key: Option<Arc<str>>,
     pub size: usize,
@@ -32,14 +32,14 @@ impl Stored {
     }
 }
 
-#[derive(Clone, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 struct Disk {
     rows: Vec<Stored>,
     position: i64,
 }
 
-#[derive(Clone, Default)]
-pub(super) struct Table {
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub(in crate::forwarder::dispatcher) struct Table {
     now: Disk,
     /// What a power cut leaves: everything up to the last commit that was synced, whoever made it.
     durable: Disk,
