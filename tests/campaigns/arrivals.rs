@@ -1,6 +1,7 @@
 //! What reached a real mosquitto, told by a subscriber that shares no code with the outbox.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -33,6 +34,12 @@ impl Arrivals {
                 missing.remove(&reading);
             }
         }
+    }
+
+    /// Waits for one; false if none comes in time.
+    pub fn next_within(&mut self, patience: Duration) -> bool {
+        let Some(received) = self.subscriber.next(patience) else { return false };
+        self.take(&received).is_some()
     }
 
     fn take(&mut self, received: &Received) -> Option<Reading> {

@@ -285,7 +285,12 @@ impl<'a> Series<'a> {
         if !opens && !workload.hear_until(Instant::now() + SOON, |said| *said == Said::Open, &mut note).map_err(one)? {
             return Err(vec!["it does not open".to_owned()]);
         }
-        let moment = if opens { self.chance.ms(0..=12) } else { self.chance.ms(1..=200) };
+        let moment = match opens {
+            true => self.chance.ms(0..=12),
+            // Long enough for a checkpoint, which is made once a second if it is worth it.
+            false if self.chance.one_in(8) => self.chance.ms(1_000..=1_600),
+            false => self.chance.ms(1..=200),
+        };
         workload.hear_until(Instant::now() + moment, |_| false, &mut note).map_err(one)?;
         while let Some(said) = workload.hear(Instant::now()).map_err(one)? {
             note(&said);

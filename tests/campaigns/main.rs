@@ -14,6 +14,7 @@ mod card_cuts;
 mod clock;
 mod disk;
 mod flips;
+mod offline;
 mod power;
 mod store;
 mod workload;
@@ -67,6 +68,7 @@ const CAMPAIGNS: &[Campaign] = &[
     card_cuts::CAMPAIGN,
     disk::CAMPAIGN,
     clock::CAMPAIGN,
+    offline::CAMPAIGN,
     flips::CAMPAIGN,
 ];
 

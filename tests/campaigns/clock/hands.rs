@@ -7,10 +7,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tempfile::TempDir;
 
+use crate::SOON;
 use crate::wall_clock::Clock;
 
 /// In the autumn of 2001: where the clock stands, or begins.
@@ -84,15 +86,29 @@ impl Hands {
         }
     }
 
+    /// Waits until it goes by this clock. Killed before, libfaketime would leave files of which nobody knows the names.
+    pub fn wait_for(&self, pid: u32) {
+        let until = Instant::now() + SOON;
+        let is_set = || !matches!(self, Hands::Faketime { .. }) || Path::new(&left_behind(pid)[1]).exists();
+        while !is_set() && Instant::now() < until {
+            thread::sleep(Duration::from_micros(200));
+        }
+    }
+
     /// Removes what libfaketime leaves behind of each process that was killed.
     pub fn bury(&self, pid: u32) {
         if let Hands::Faketime { .. } = self {
-            for left in [format!("/dev/shm/faketime_shm_{pid}"), format!("/dev/shm/sem.faketime_sem_{pid}")] {
-                // One that was killed early left nothing.
+            for left in left_behind(pid) {
+                // One that ended by itself leaves nothing.
                 let _ = fs::remove_file(left);
             }
         }
     }
+}
+
+/// What libfaketime makes for each process, in this order.
+fn left_behind(pid: u32) -> [String; 2] {
+    [format!("/dev/shm/sem.faketime_sem_{pid}"), format!("/dev/shm/faketime_shm_{pid}")]
 }
 
 /// It is read at any moment: all of it, or what was there before.

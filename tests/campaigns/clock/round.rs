@@ -189,7 +189,9 @@ impl Stage {
         let url = format!("mqtt://127.0.0.1:{}", self.proxy.port());
         let mut command = Workload::command(args, &self.database(), &url, seed);
         hands.preload(command.args(["--settings", SETTINGS]));
-        Workload::start(&mut command)
+        let workload = Workload::start(&mut command);
+        hands.wait_for(workload.pid());
+        workload
     }
 
     fn lives(&mut self, round: &Round, args: &Args, hands: &Hands, chance: &mut Chance) -> Result<(), String> {

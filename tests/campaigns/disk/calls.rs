@@ -154,6 +154,7 @@ impl Plan {
             (_, Some(ended)) => return Err(format!("it ended: {ended:?}{}", database.last_words())),
             (true, None) => {
                 database.drains(&mut workload, DRAINED_WITHIN)?;
+                database.settles(DRAINED_WITHIN)?;
                 workload.tell("write");
                 let again = database.hear(&workload, DRAINED_WITHIN, "COMMIT");
                 again.map_err(|why| format!("the same process does not write again: {why}"))?;

@@ -133,6 +133,7 @@ fn goes_on(database: &mut Database<'_>, mut workload: Workload) -> Result<(), St
     workload.tell("write");
     database.hear(&workload, WITHIN, "COMMIT").map_err(|why| format!("with space again: {why}"))?;
     database.drains(&mut workload, WITHIN)?;
+    database.settles(WITHIN)?;
     database.kill(workload)?;
     database.drain_again()
 }

@@ -3,9 +3,10 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use edge_outbox::rusqlite::Connection;
+use edge_outbox::rusqlite::{Connection, OpenFlags};
 
 use super::DRAINED_WITHIN;
 use crate::SOON;
@@ -104,6 +105,24 @@ impl<'a> Database<'a> {
         self.catch_up(workload)?;
         workload.tell("drain");
         self.hear(workload, within, "DRAINED").map_err(|why| format!("the same process does not go on: {why}"))
+    }
+
+    /// All is written down, by the same process: what the broker has is SENT.
+    pub fn settles(&self, within: Duration) -> Result<(), String> {
+        let until = Instant::now() + within;
+        let connection = Connection::open_with_flags(&self.file, OpenFlags::SQLITE_OPEN_READ_ONLY);
+        let connection = connection.map_err(|why| format!("cannot look whether it settles: {why}"))?;
+        loop {
+            let pending = "SELECT count(*) FROM outbox WHERE status = 'PENDING'";
+            let pending: i64 = connection.query_row(pending, [], |row| row.get(0)).map_err(|why| why.to_string())?;
+            match pending {
+                0 => return Ok(()),
+                _ if Instant::now() >= until => {
+                    return Err(format!("{pending} rows arrived, and are not SENT after {within:?}"));
+                }
+                _ => thread::sleep(Duration::from_millis(2)),
+            }
+        }
     }
 
     pub fn kill(&mut self, workload: Workload) -> Result<(), String> {

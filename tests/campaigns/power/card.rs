@@ -33,8 +33,7 @@ pub enum Mode {
     Garbage,
 }
 
-pub const MODES: [Mode; 6] =
-    [Mode::Dropped, Mode::Kept, Mode::Reordered, Mode::Torn, Mode::Last, Mode::Garbage];
+pub const MODES: [Mode; 6] = [Mode::Dropped, Mode::Kept, Mode::Reordered, Mode::Torn, Mode::Last, Mode::Garbage];
 
 /// What changes a file, and the entry of the log that says so.
 #[derive(Clone)]

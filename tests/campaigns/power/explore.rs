@@ -7,11 +7,11 @@ use std::ops::AddAssign;
 use std::path::{Path, PathBuf};
 
 use super::card::{self, Card, Files, MODES, Mode};
+use super::drain;
 use super::judge::{self, Found};
 use super::recorder::{Entry, OTHERS};
 use super::story::{Control, Phase, Plan, Take, said};
 use super::told::{Promise, Told};
-use super::drain;
 use crate::chance::Chance;
 
 /// One in so many is drained by the outbox, too.
@@ -29,7 +29,8 @@ struct Cut {
 impl Cut {
     /// The n-th of a take is always the same. A third are in what happens before the work, which is short.
     fn of(take: &Take, phases: &[Phase], number: u64) -> Cut {
-        let mut chance = Chance::seeded(take.seed.wrapping_mul(0xd6e8_feb8_6659_fd93) ^ number.wrapping_mul(0xa076_1d64_78bd_642f));
+        let mut chance =
+            Chance::seeded(take.seed.wrapping_mul(0xd6e8_feb8_6659_fd93) ^ number.wrapping_mul(0xa076_1d64_78bd_642f));
         let before_work = phases.iter().filter(|phase| **phase != Phase::Work).count();
         let at = if before_work > 0 && chance.one_in(3) {
             let wanted = chance.of(0..=before_work - 1);

@@ -18,12 +18,28 @@ pub const OTHERS: [&str; 5] = ["-shm", "-outbox-lock", "-outbox-reserve", "-outb
 /// One entry; bytes are given by their place in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
-    Create { file: usize },
-    Write { file: usize, at: u64, bytes: Range<usize> },
-    Size { file: usize, size: u64 },
-    Unlink { file: usize },
-    SyncBegun { what: usize, id: u32 },
-    SyncDone { id: u32 },
+    Create {
+        file: usize,
+    },
+    Write {
+        file: usize,
+        at: u64,
+        bytes: Range<usize>,
+    },
+    Size {
+        file: usize,
+        size: u64,
+    },
+    Unlink {
+        file: usize,
+    },
+    SyncBegun {
+        what: usize,
+        id: u32,
+    },
+    SyncDone {
+        id: u32,
+    },
     Said(String),
     /// A process begins.
     Life,
