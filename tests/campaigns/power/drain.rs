@@ -38,6 +38,17 @@ pub fn judge(database: &Path, told: &Told, found: &Found) -> Vec<String> {
         Ok(checked) => broken.extend(checked.findings.iter().map(|finding| format!("check: {}", finding.what))),
         Err(error) => broken.push(format!("check: {error}")),
     }
+    let mut told = told.clone();
+    arrived.into_iter().for_each(|reading| told.note_got(reading));
+    match judge::judge(database, &told) {
+        Ok(after) if after.rows == found.rows => {}
+        Ok(after) => broken.push(format!(
+            "biz had {} rows before the outbox opened it, {} after",
+            found.rows.len(),
+            after.rows.len()
+        )),
+        Err(more) => broken.extend(more.into_iter().map(|what| format!("after the outbox opened it: {what}"))),
+    }
     broken
 }
 
