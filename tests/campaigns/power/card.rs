@@ -155,7 +155,7 @@ impl Card {
             Synced::Name(name) => {
                 let name = &mut self.names[name];
                 let count = upto.saturating_sub(name.settled);
-                name.certain = name.changes.drain(..count).last().unwrap_or(name.certain);
+                name.certain = name.changes.drain(..count).next_back().unwrap_or(name.certain);
                 name.settled += count;
             }
             Synced::Content(content) => {
