@@ -21,6 +21,11 @@ const UNSYNCED: u64 = 1_000;
 
 /// `found` is what SQLite alone found in the same files.
 pub fn judge(database: &Path, told: &Told, found: &Found) -> Vec<String> {
+    // Before anything is mended that the cut left half done.
+    let wrong = what_is_wrong(database);
+    if !wrong.is_empty() {
+        return wrong;
+    }
     let (mut arrived, mut broken) = (told.got.clone(), Vec::new());
     match drain(database) {
         Ok(now) => {
@@ -34,10 +39,7 @@ pub fn judge(database: &Path, told: &Told, found: &Found) -> Vec<String> {
     broken.extend(audit::delivered(&rows, &arrived));
     let interruptions = told.kills * REPEATED + (told.cuts + 1) * (REPEATED + UNSYNCED);
     broken.extend(audit::repeated(&arrived, 1, interruptions));
-    match Inspector::open(database, SOON).and_then(|inspector| inspector.check()) {
-        Ok(checked) => broken.extend(checked.findings.iter().map(|finding| format!("check: {}", finding.what))),
-        Err(error) => broken.push(format!("check: {error}")),
-    }
+    broken.extend(what_is_wrong(database));
     let mut told = told.clone();
     arrived.into_iter().for_each(|reading| told.note_got(reading));
     match judge::judge(database, &told) {
@@ -50,6 +52,15 @@ pub fn judge(database: &Path, told: &Told, found: &Found) -> Vec<String> {
         Err(more) => broken.extend(more.into_iter().map(|what| format!("after the outbox opened it: {what}"))),
     }
     broken
+}
+
+/// What the outbox itself finds wrong with the database, if there is one, and an outbox in it.
+fn what_is_wrong(database: &Path) -> Vec<String> {
+    match Inspector::open(database, SOON).and_then(|inspector| inspector.check()) {
+        Ok(checked) => checked.findings.iter().map(|finding| format!("check: {}", finding.what)).collect(),
+        Err(Error::Missing { .. } | Error::NoOutbox { .. }) => Vec::new(),
+        Err(error) => vec![format!("check: {error}")],
+    }
 }
 
 /// All that it sends, until nothing is pending; `None` is what nobody wrote.

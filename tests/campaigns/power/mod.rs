@@ -104,7 +104,9 @@ fn plan(number: u64) -> Plan {
 fn show(args: &Args, control: Control, number: u64) -> Tally {
     let mut tally = Tally::default();
     for nth in 0..CONTROL_STORIES {
-        let start = if nth % 2 == 0 { Start::EmptyFolder } else { Start::Application };
+        // To lose the database alone before it has been written to for the first time would be no feat.
+        let is_there = control == Control::LyingAboutDatabase || nth % 2 == 1;
+        let start = if is_there { Start::Application } else { Start::EmptyFolder };
         let plan = Plan { promise: Promise::Full, start, long: false, takes: 1, control: Some(control) };
         tally += tell_story(args, plan, number + nth * (1 << 32), IMAGES);
         if tally.broken_images > 0 {

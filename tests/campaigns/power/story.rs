@@ -105,7 +105,7 @@ pub fn record(
 ) -> Result<Take, String> {
     let failed = |why: std::io::Error| why.to_string();
     if told.cuts == 0 && plan.start == Start::Application {
-        application::make(database, chance).map_err(|error| error.to_string())?;
+        application::make(database, plan.control.is_some(), chance).map_err(|error| error.to_string())?;
         // Its index does not survive the power either.
         let _ = fs::remove_file(card::beside(database, "-shm"));
     }
