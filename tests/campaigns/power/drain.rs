@@ -8,6 +8,7 @@ use std::time::Duration;
 use edge_outbox::broker::InProcess;
 use edge_outbox::{Error, Inspector, Outbox, Settings};
 
+use super::card;
 use super::judge::{self, Found};
 use super::story::WINDOW;
 use super::told::Told;
@@ -22,7 +23,8 @@ const UNSYNCED: u64 = 1_000;
 /// `found` is what SQLite alone found in the same files.
 pub fn judge(database: &Path, told: &Told, found: &Found) -> Vec<String> {
     // Before anything is mended that the cut left half done.
-    let wrong = what_is_wrong(database);
+    let cannot_look = card::beside(database, "-journal").exists();
+    let wrong = if cannot_look { Vec::new() } else { what_is_wrong(database) };
     if !wrong.is_empty() {
         return wrong;
     }

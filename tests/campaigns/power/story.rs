@@ -133,9 +133,9 @@ fn live(
     let entries = match (is_short, plan.long) {
         (true, false) => chance.of(20..=1_200),
         (true, true) => chance.of(5_000..=15_000),
-        // From there on the log is moved into the database, and begins anew.
-        (false, false) if plan.control.is_none() => chance.pick(&[400, 1_000, 2_500, 5_000]),
-        (false, _) => 40_000,
+        // So many that the outbox itself moves the log, which then begins anew.
+        (false, false) => chance.pick(&[400, 1_000, 1_500, 3_000]),
+        (false, true) => 40_000,
     };
     let recording = Recording {
         last_entry: entries as u64,
@@ -158,6 +158,11 @@ fn live(
     );
     command.args(["--synchronous", synchronous, "--settings", &settings]);
     command.args(["--writers", &chance.of(1..=WRITERS).to_string(), "--seconds", &longest.as_secs_f64().to_string()]);
+    // A log that is moved often; else the outbox does it, when it is long.
+    let moved = if plan.control.is_some() { Some(10) } else { chance.pick(&[None, Some(1), Some(5), Some(30)]) };
+    if let Some(every) = moved.filter(|_| !plan.long) {
+        command.args(["--checkpoint", &every.to_string()]);
+    }
     if chance.one_in(3) && plan.control.is_none() {
         // So slow that the forwarder has nothing to do in between.
         command.args(["--rate", "500"]);
