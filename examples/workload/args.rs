@@ -31,6 +31,8 @@ Usage: workload --db FILE --broker URL --seed N [OPTIONS]
   --synchronous MODE   full (the default), normal, or mixed: every second
                        connection normal; off loses what was committed when the
                        power is cut, to see that whoever tests for it notices
+  --checkpoint N       each writer moves the write-ahead log into the database after
+                       every N of its transactions; by default only the outbox does
   --max-pending N      messages that may be pending; no limit by default
   --settings JSON      of the outbox, e.g. {\"window\":16,\"settle_after\":\"10ms\"};
                        without it a disk may be filled to the last byte
@@ -63,6 +65,7 @@ pub struct Args {
     pub rate: Option<f64>,
     pub duration: Option<Duration>,
     pub synchronous: Synchronous,
+    pub checkpoint: Option<u64>,
     pub settings: Settings,
     pub drain: bool,
 }
@@ -88,6 +91,7 @@ impl Args {
             rate: None,
             duration: None,
             synchronous: Synchronous::Full,
+            checkpoint: None,
             settings: on_a_small_disk(),
             drain: false,
         };
@@ -102,6 +106,7 @@ impl Args {
                 Long("rate") => args.rate = Some(positive("rate", &mut parser)?),
                 Long("seconds") => args.duration = Some(Duration::from_secs_f64(positive("seconds", &mut parser)?)),
                 Long("synchronous") => args.synchronous = parser.value()?.parse_with(synchronous)?,
+                Long("checkpoint") => args.checkpoint = Some(number("checkpoint", &mut parser, u64::MAX)?),
                 Long("max-pending") => max_pending = Some(number("max-pending", &mut parser, u64::MAX)?),
                 Long("settings") => args.settings = parser.value()?.parse_with(|text| serde_json::from_str(text))?,
                 Long("drain") => args.drain = true,

@@ -63,10 +63,9 @@ fn open(args: &Args) -> Result<Outbox, Error> {
         .broker(broker::of(&args.broker)?)
         .on_connect(move |connection| {
             let mode = match synchronous {
-                Synchronous::Full => "FULL",
-                Synchronous::Normal => "NORMAL",
                 Synchronous::Mixed if every_second() => "NORMAL",
-                Synchronous::Mixed => "FULL",
+                Synchronous::Full | Synchronous::Mixed => "FULL",
+                Synchronous::Normal => "NORMAL",
                 Synchronous::Off => "OFF",
             };
             connection.pragma_update(None, "synchronous", mode)

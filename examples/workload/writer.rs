@@ -56,6 +56,9 @@ pub struct Writer<'o> {
     chance: u64,
     /// Whether it depends on the connection if commits are synced.
     is_mixed: bool,
+    /// After so many transactions it moves the log, and so many there were.
+    checkpoint: Option<u64>,
+    written: u64,
     /// Between two transactions of its own, and when the next one is due.
     pace: Option<(Duration, Instant)>,
 }
@@ -68,6 +71,8 @@ impl<'o> Writer<'o> {
             keys: args.keys,
             chance: args.seed.wrapping_mul(64).wrapping_add(number),
             is_mixed: args.synchronous == Synchronous::Mixed,
+            checkpoint: args.checkpoint,
+            written: 0,
             pace: between.map(|between| (between, Instant::now())),
         }
     }
@@ -79,8 +84,23 @@ impl<'o> Writer<'o> {
         }
     }
 
-    /// One transaction.
+    /// One transaction, and what comes after some of them.
     pub fn write(&mut self) {
+        self.write_one();
+        self.written += 1;
+        if self.checkpoint.is_some_and(|every| self.written % every == 0) {
+            if let Err(error) = self.move_log() {
+                eprintln!("workload: the log is not moved: {error}");
+            }
+        }
+    }
+
+    /// As far as nobody stands in the way.
+    fn move_log(&self) -> Result<(), Error> {
+        Ok(self.outbox.connection()?.query_row("PRAGMA main.wal_checkpoint(PASSIVE)", [], |_| Ok(()))?)
+    }
+
+    fn write_one(&mut self) {
         if let Some((between, due)) = &mut self.pace {
             *due += *between;
         }

@@ -15,12 +15,9 @@ mod card_cuts;
 mod clock;
 mod disk;
 mod flips;
-<<<<<<< HEAD
+mod kills;
 mod offline;
 mod power;
-=======
-mod kills;
->>>>>>> kills2
 mod store;
 mod workload;
 
@@ -71,21 +68,17 @@ struct Campaign {
 }
 
 /// In the order of tests/README.md.
-<<<<<<< HEAD
 const CAMPAIGNS: &[Campaign] = &[
     store::CAMPAIGN,
     power::CAMPAIGN,
     card_cuts::CAMPAIGN,
+    kills::CAMPAIGN,
     disk::CAMPAIGN,
     clock::CAMPAIGN,
     offline::CAMPAIGN,
     flips::CAMPAIGN,
     bugs::CAMPAIGN,
 ];
-=======
-const CAMPAIGNS: &[Campaign] =
-    &[store::CAMPAIGN, card_cuts::CAMPAIGN, kills::CAMPAIGN, disk::CAMPAIGN, clock::CAMPAIGN, flips::CAMPAIGN];
->>>>>>> kills2
 
 fn main() -> ExitCode {
     env_logger::init();

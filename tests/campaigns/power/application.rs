@@ -9,12 +9,13 @@ use crate::chance::Chance;
 
 const ROWS: i64 = 60;
 
-/// Makes it: with pages of some size, as a rollback journal or as a log; that may not be in the database yet.
-pub fn make(database: &Path, chance: &mut Chance) -> rusqlite::Result<()> {
+/// Makes it: with pages of some size, with a rollback journal or, `logged` for certain, with a log; what is in that may
+/// not be in the database yet.
+pub fn make(database: &Path, logged: bool, chance: &mut Chance) -> rusqlite::Result<()> {
     let connection = Connection::open(database)?;
     let pages = chance.pick(&[1024, 4096]);
     connection.execute_batch(&format!("PRAGMA page_size = {pages}"))?;
-    if chance.one_in(2) {
+    if logged || chance.one_in(2) {
         connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, chance.one_in(2))?;
     }

@@ -6,10 +6,10 @@
 //! name that was made or deleted holds for certain after a sync of its folder, and each by itself may hold before; a file
 //! that is synced and has no name is lost.
 
-use std::fs;
-use std::io;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::recorder::{Entry, FOLDER, Log, SUFFIXES};
 use crate::chance::Chance;
@@ -155,7 +155,7 @@ impl Card {
             Synced::Name(name) => {
                 let name = &mut self.names[name];
                 let count = upto.saturating_sub(name.settled);
-                name.certain = name.changes.drain(..count).last().unwrap_or(name.certain);
+                name.certain = name.changes.drain(..count).next_back().unwrap_or(name.certain);
                 name.settled += count;
             }
             Synced::Content(content) => {
@@ -210,12 +210,6 @@ impl Card {
     fn last_kept(&self, chance: &mut Chance) -> usize {
         let unsure: Vec<usize> = self.contents.iter().flat_map(|c| &c.changes).map(Change::entry).collect();
         if unsure.is_empty() { 0 } else { chance.pick(&unsure) }
-    }
-
-    /// Whether anything is not certain.
-    pub fn is_unsure(&self) -> bool {
-        self.contents.iter().any(|content| !content.changes.is_empty())
-            || self.names.iter().any(|name| !name.changes.is_empty())
     }
 }
 
@@ -280,17 +274,26 @@ pub fn read(database: &Path) -> io::Result<Files> {
     Ok(files)
 }
 
-/// Puts them into a folder in which there is nothing else.
+/// Puts them into a folder, in the place of those that are there.
 pub fn write(files: &Files, database: &Path) -> io::Result<()> {
     for (file, suffix) in files.iter().zip(SUFFIXES) {
-        if let Some(bytes) = file {
-            fs::write(beside(database, suffix), bytes)?;
+        let path = beside(database, suffix);
+        match file {
+            Some(bytes) => {
+                let mut file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+                file.write_all(bytes)?;
+                file.set_len(bytes.len() as u64)?;
+            }
+            None => match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            },
         }
     }
     Ok(())
 }
 
-pub fn beside(database: &Path, suffix: &str) -> std::path::PathBuf {
+pub fn beside(database: &Path, suffix: &str) -> PathBuf {
     let mut path = database.as_os_str().to_owned();
     path.push(suffix);
     path.into()

@@ -12,6 +12,7 @@ use edge_outbox::rusqlite::{self, Connection, OpenFlags};
 use serde::Deserialize;
 
 use super::application;
+use super::story::{LIVES, WRITERS};
 use super::told::Told;
 use crate::audit;
 use crate::workload::Reading;
@@ -100,6 +101,11 @@ fn stands(rows: Vec<Reading>, told: &Told) -> Result<Found, Vec<String>> {
     if last < told.floor {
         let (what, lost) = (if told.got.iter().any(|got| got.id > last) { "sent" } else { "told" }, told.floor - last);
         broken.push(format!("lost: biz ends with row {last}, and {} was {what}: {lost} too few", told.floor));
+    }
+    // 1 the other way round: what was rolled back would be among what nobody was told of.
+    let untold = rows.iter().filter(|row| !told.committed.contains_key(&row.id)).count();
+    if untold > WRITERS * LIVES {
+        broken.push(format!("invented: nobody was told of {untold} rows in biz"));
     }
     let said = told.committed.last_key_value().map_or(0, |(id, _)| *id);
     if broken.is_empty() { Ok(Found { lost: (said - last).max(0), rows }) } else { Err(broken) }

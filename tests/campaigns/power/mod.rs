@@ -6,8 +6,9 @@
 //! yet can be there or not. In each image SQLite has to find a sound database, in which stands what was promised
 //! ([judge]); and from some of them the outbox has to send what is left ([drain]).
 //!
-//! What is recorded takes another course each time; what is made of a recorded run depends on its seed alone. Two controls
-//! show that a loss would be seen: connections that never sync, and a card that says that it has synced and has not.
+//! What is recorded takes another course each time; what is made of a recorded run depends on its seed alone. Controls
+//! show that a loss would be seen: connections that never sync, and a card that says that it has synced and has not, be
+//! it everything, or the database, its log or its folder alone.
 
 mod application;
 mod card;
@@ -43,8 +44,10 @@ pub const CAMPAIGN: Campaign = Campaign {
 /// Recorded runs of one story, and images of one run.
 const TAKES: u64 = 3;
 const IMAGES: u64 = 170;
-/// In a control.
-const CONTROL_STORIES: u64 = 3;
+/// Recorded runs of one story in eight: recovery from recovery from recovery.
+const MANY_TAKES: u64 = 12;
+/// A control is tried so often, until it shows what it has to: on a busy machine a run may be too short for that.
+const CONTROL_STORIES: u64 = 10;
 
 fn run(args: &Args) -> Verdict {
     if let Some(wanted) = &args.only {
@@ -56,22 +59,21 @@ fn run(args: &Args) -> Verdict {
     let work = || {
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
-            let controlled = number.checked_sub(stories);
-            let images = match controlled {
-                None => args.count * (number + 1) / stories - args.count * number / stories,
-                Some(nth) if nth < 2 * CONTROL_STORIES => IMAGES,
-                Some(_) => return,
-            };
-            let plan = plan(number, controlled);
-            let told = tell_story(args, plan, number, images);
-            match plan.control {
-                None => *whole.lock().expect("nobody panicked") += told,
-                Some(control) => *controls.lock().expect("nobody panicked").entry(control).or_default() += told,
+            if number < stories {
+                let images = args.count * (number + 1) / stories - args.count * number / stories;
+                let told = tell_story(args, plan(number), number, images);
+                *whole.lock().expect("nobody panicked") += told;
+            } else if let Some(control) = Control::ALL.get((number - stories) as usize) {
+                let shown = show(args, *control, number);
+                controls.lock().expect("nobody panicked").insert(*control, shown);
+            } else {
+                return;
             }
         }
     };
     thread::scope(|scope| {
-        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+        // While one waits for a workload, or for the outbox, another has something to do.
+        for _ in 0..2 * thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(work);
         }
     });
@@ -91,18 +93,27 @@ fn run(args: &Args) -> Verdict {
 }
 
 /// Of each kind as many.
-fn plan(number: u64, controlled: Option<u64>) -> Plan {
+fn plan(number: u64) -> Plan {
+    let promise = [Promise::Full, Promise::Normal, Promise::Mixed][(number % 3) as usize];
     let start = if number / 3 % 2 == 0 { Start::EmptyFolder } else { Start::Application };
-    match controlled {
-        Some(nth) => {
-            let control = if nth % 2 == 0 { Control::Off } else { Control::LyingCard };
-            Plan { promise: Promise::Full, start, long: false, control: Some(control) }
-        }
-        None => {
-            let promise = [Promise::Full, Promise::Normal, Promise::Mixed][(number % 3) as usize];
-            Plan { promise, start, long: number % 16 == 15, control: None }
+    let takes = if number % 8 == 7 { MANY_TAKES } else { TAKES };
+    Plan { promise, start, long: number % 16 == 15, takes, control: None }
+}
+
+/// Stories of a world in which commits are lost, until that shows.
+fn show(args: &Args, control: Control, number: u64) -> Tally {
+    let mut tally = Tally::default();
+    for nth in 0..CONTROL_STORIES {
+        // To lose the database alone before it has been written to for the first time would be no feat.
+        let is_there = control == Control::LyingAboutDatabase || nth % 2 == 1;
+        let start = if is_there { Start::Application } else { Start::EmptyFolder };
+        let plan = Plan { promise: Promise::Full, start, long: false, takes: 1, control: Some(control) };
+        tally += tell_story(args, plan, number + nth * (1 << 32), IMAGES);
+        if tally.broken_images > 0 {
+            break;
         }
     }
+    tally
 }
 
 /// From its start over some cuts.
@@ -112,8 +123,7 @@ fn tell_story(args: &Args, plan: Plan, number: u64, images: u64) -> Tally {
     let (recorded, images_of) = (Bench::new(place.path("recorded")), Bench::new(place.path("image")));
     let mut told = Told::nothing(plan.promise, plan.start == Start::Application);
     let (mut files, mut tally) = (card::Files::default(), Tally::default());
-    let takes = if plan.control.is_some() { 1 } else { TAKES };
-    for nth in 0..takes {
+    for nth in 0..plan.takes {
         let name = format!("{}-{number}-{nth}", args.seed);
         let take = recorded
             .lay_out(&files, &mut chance)
@@ -126,7 +136,7 @@ fn tell_story(args: &Args, plan: Plan, number: u64, images: u64) -> Tally {
                 return tally;
             }
         };
-        let share = images * (nth + 1) / takes - images * nth / takes;
+        let share = images * (nth + 1) / plan.takes - images * nth / plan.takes;
         let (found, next) = explore(&take, &plan, share, None, &images_of);
         tally += found;
         match next {
@@ -148,7 +158,7 @@ fn look_again(wanted: &str) -> Verdict {
         Err(why) => return Verdict::Broken(vec![why]),
     };
     let place = Place::new();
-    let plan = Plan { promise: take.told.promise, start: Start::EmptyFolder, long: false, control: None };
+    let plan = Plan { promise: take.told.promise, start: Start::EmptyFolder, long: false, takes: 1, control: None };
     let (tally, _) = explore(&take, &plan, 0, Some(number), &Bench::new(place.path("image")));
     if tally.broken.is_empty() { Verdict::Kept(tally.summary()) } else { Verdict::Broken(tally.broken) }
 }

@@ -7,6 +7,9 @@
  * A sync has two entries, since it takes a while and vouches only for what was written before it began. A line that is
  * said is written down in front of the write, by the thread that had waited for its sync before.
  *
+ * EDGE_OUTBOX_LYING_CARD has a bit for each of what a sync is of (1 the database, 2 the log, 4 the journal, 8 the folder)
+ * of which the card only says that it did it: no entry vouches for it.
+ *
  * What it cannot follow it does not let happen: it says so, and aborts. See recorder.rs, which reads the log. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -45,8 +48,8 @@ static struct {
 /* How often the file of that name was deleted: what is done to one that has no name any more is nobody's business. */
 static unsigned generations[FOLDER + 1];
 static char database[4000], folder[4000];
-static int log_fd = -1, lies;
-static unsigned slowness, syncs;
+static int log_fd = -1;
+static unsigned slowness, syncs, lies;
 static int64_t last_entry, entries;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -84,7 +87,8 @@ __attribute__((constructor)) static void begin(void) {
     snprintf(folder, sizeof folder, "%.*s", (int)(strrchr(of, '/') - of), of);
     slowness = slow ? (unsigned)atoi(slow) : 0;
     last_entry = last ? atoll(last) : 0;
-    lies = getenv("EDGE_OUTBOX_LYING_CARD") != NULL;
+    const char *lying = getenv("EDGE_OUTBOX_LYING_CARD");
+    lies = lying ? (unsigned)atoi(lying) : 0;
     int fd = open(to, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
     if (fd < 0) give_up("no log");
     log_fd = fd;
@@ -361,12 +365,13 @@ static int synced(int fd, int (*really)(int)) {
     if (what == NOTHING) return really(fd);
     enter();
     uint32_t id = ++syncs;
-    if (!lies) note(SYNC_BEGUN, what, id, 0, NULL, 0);
+    int is_true = !(lies >> (what - 1) & 1);
+    if (is_true) note(SYNC_BEGUN, what, id, 0, NULL, 0);
     leave();
     if (slowness) usleep(slowness);
     int answer = really(fd), error = errno;
     enter();
-    if (!answer && !lies) note(SYNC_DONE, what, id, 0, NULL, 0);
+    if (!answer && is_true) note(SYNC_DONE, what, id, 0, NULL, 0);
     leave();
     errno = error;
     return answer;

@@ -59,8 +59,8 @@ pub struct Recording {
     pub last_entry: u64,
     /// How long a sync takes.
     pub sync_us: u64,
-    /// The card says that it has synced, and has not.
-    pub lies: bool,
+    /// Of these files, by their number, the card says that it has synced them, and has not.
+    pub lies_about: &'static [usize],
 }
 
 impl Recording {
@@ -69,9 +69,8 @@ impl Recording {
         command.env("LD_PRELOAD", library()).env("EDGE_OUTBOX_RECORDED", database).env("EDGE_OUTBOX_LOG", log);
         command.env("EDGE_OUTBOX_LAST_ENTRY", self.last_entry.to_string());
         command.env("EDGE_OUTBOX_SYNC_US", self.sync_us.to_string());
-        if self.lies {
-            command.env("EDGE_OUTBOX_LYING_CARD", "1");
-        }
+        let lies = self.lies_about.iter().fold(0, |lies, file| lies | 1 << file);
+        command.env("EDGE_OUTBOX_LYING_CARD", format!("{lies}"));
     }
 }
 

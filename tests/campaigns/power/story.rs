@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::application;
 use super::card::{self, Card, Files};
-use super::recorder::{Entry, Log, OTHERS, Recording, SUFFIXES};
+use super::recorder::{Entry, FOLDER, Log, OTHERS, Recording, SUFFIXES};
 use super::told::{Promise, Told};
 use crate::SOON;
 use crate::args::Args;
@@ -16,6 +16,9 @@ use crate::workload::{Said, Workload};
 
 /// Messages in flight at most, in everything that is recorded and drained here.
 pub const WINDOW: usize = 16;
+/// Threads that write, at most; and lives of one take.
+pub const WRITERS: usize = 3;
+pub const LIVES: usize = 2;
 /// A life ends by itself after so long, if it is not killed before.
 const LONGEST: Duration = Duration::from_millis(600);
 
@@ -33,14 +36,42 @@ pub struct Plan {
     pub start: Start,
     /// Thousands of messages, so that more than may be repeated can be.
     pub long: bool,
-    /// Neither is promised to lose nothing: see that it shows.
+    /// Recorded runs, each from a cut of the one before.
+    pub takes: u64,
+    /// What is promised to lose: see that it shows.
     pub control: Option<Control>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Control {
+    /// Connections that never sync.
     Off,
+    /// A card that says that it has synced, and has not: anything; or the database, the log or the folder alone.
     LyingCard,
+    LyingAboutDatabase,
+    LyingAboutLog,
+    LyingAboutNames,
+}
+
+impl Control {
+    pub const ALL: [Control; 5] = [
+        Control::Off,
+        Control::LyingCard,
+        Control::LyingAboutDatabase,
+        Control::LyingAboutLog,
+        Control::LyingAboutNames,
+    ];
+
+    /// The numbers of what is never synced in truth.
+    fn lies_about(self) -> &'static [usize] {
+        match self {
+            Control::Off => &[],
+            Control::LyingCard => &[0, 1, 2, FOLDER],
+            Control::LyingAboutDatabase => &[0],
+            Control::LyingAboutLog => &[1],
+            Control::LyingAboutNames => &[FOLDER],
+        }
+    }
 }
 
 /// What was recorded from a start, or a cut, on.
@@ -74,13 +105,13 @@ pub fn record(
 ) -> Result<Take, String> {
     let failed = |why: std::io::Error| why.to_string();
     if told.cuts == 0 && plan.start == Start::Application {
-        application::make(database, chance).map_err(|error| error.to_string())?;
+        application::make(database, plan.control.is_some(), chance).map_err(|error| error.to_string())?;
         // Its index does not survive the power either.
         let _ = fs::remove_file(card::beside(database, "-shm"));
     }
     let base = card::read(database).map_err(failed)?;
     let log = database.with_file_name("log");
-    let lives = if chance.one_in(2) { 2 } else { 1 };
+    let lives = if chance.one_in(2) && plan.control.is_none() { LIVES } else { 1 };
     for life in 1..=lives {
         live(args, plan, database, &log, life < lives, chance)?;
     }
@@ -102,14 +133,14 @@ fn live(
     let entries = match (is_short, plan.long) {
         (true, false) => chance.of(20..=1_200),
         (true, true) => chance.of(5_000..=15_000),
-        // From there on the log is moved into the database, and begins anew.
-        (false, false) => chance.pick(&[400, 1_000, 2_500, 5_000]),
+        // So many that the outbox itself moves the log, which then begins anew.
+        (false, false) => chance.pick(&[400, 1_000, 1_500, 3_000]),
         (false, true) => 40_000,
     };
     let recording = Recording {
         last_entry: entries as u64,
-        sync_us: chance.pick(&[0, 0, 50, 300]),
-        lies: plan.control == Some(Control::LyingCard),
+        sync_us: if plan.control.is_some() { 0 } else { chance.pick(&[0, 0, 50, 300]) },
+        lies_about: plan.control.map_or(&[], Control::lies_about),
     };
     let mut command = Workload::command(args, database, "in-process", chance.of(0..=1_000_000) as u64);
     let synchronous = match (plan.control, plan.promise) {
@@ -126,8 +157,13 @@ fn live(
         chance.pick(&[0, 1_048_576]),
     );
     command.args(["--synchronous", synchronous, "--settings", &settings]);
-    command.args(["--writers", &chance.of(1..=3).to_string(), "--seconds", &longest.as_secs_f64().to_string()]);
-    if chance.one_in(3) {
+    command.args(["--writers", &chance.of(1..=WRITERS).to_string(), "--seconds", &longest.as_secs_f64().to_string()]);
+    // A log that is moved often; else the outbox does it, when it is long.
+    let moved = if plan.control.is_some() { Some(10) } else { chance.pick(&[None, Some(1), Some(5), Some(30)]) };
+    if let Some(every) = moved.filter(|_| !plan.long) {
+        command.args(["--checkpoint", &every.to_string()]);
+    }
+    if chance.one_in(3) && plan.control.is_none() {
         // So slow that the forwarder has nothing to do in between.
         command.args(["--rate", "500"]);
     }
