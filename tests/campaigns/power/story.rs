@@ -130,11 +130,18 @@ fn live(
     is_short: bool,
     chance: &mut Chance,
 ) -> Result<(), String> {
+    // After so many transactions a writer moves the log; else the outbox does it, when it is long.
+    let moved = match (plan.control, plan.long) {
+        (Some(_), _) => Some(10),
+        (None, true) => None,
+        (None, false) => chance.pick(&[None, Some(1), Some(5), Some(30)]),
+    };
     let entries = match (is_short, plan.long) {
         (true, false) => chance.of(20..=1_200),
         (true, true) => chance.of(5_000..=15_000),
-        // So many that the outbox itself moves the log, which then begins anew.
-        (false, false) => chance.pick(&[400, 1_000, 1_500, 3_000]),
+        (false, false) if moved.is_some() => chance.pick(&[400, 1_000, 1_500, 3_000]),
+        // The last is so many that the outbox has moved the log, which begins anew then.
+        (false, false) => chance.pick(&[1_500, 8_000]),
         (false, true) => 40_000,
     };
     let recording = Recording {
@@ -158,9 +165,7 @@ fn live(
     );
     command.args(["--synchronous", synchronous, "--settings", &settings]);
     command.args(["--writers", &chance.of(1..=WRITERS).to_string(), "--seconds", &longest.as_secs_f64().to_string()]);
-    // A log that is moved often; else the outbox does it, when it is long.
-    let moved = if plan.control.is_some() { Some(10) } else { chance.pick(&[None, Some(1), Some(5), Some(30)]) };
-    if let Some(every) = moved.filter(|_| !plan.long) {
+    if let Some(every) = moved {
         command.args(["--checkpoint", &every.to_string()]);
     }
     if chance.one_in(3) && plan.control.is_none() {
