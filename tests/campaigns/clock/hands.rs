@@ -12,7 +12,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tempfile::TempDir;
 
-use crate::SOON;
 use crate::wall_clock::Clock;
 
 /// In the autumn of 2001: where the clock stands, or begins.
@@ -86,9 +85,10 @@ impl Hands {
         }
     }
 
-    /// Waits until it goes by this clock. Killed before, libfaketime would leave files of which nobody knows the names.
+    /// Waits until it goes by this clock, or not much longer. Killed before, libfaketime would leave a file of which
+    /// nobody knows the name.
     pub fn wait_for(&self, pid: u32) {
-        let until = Instant::now() + SOON;
+        let until = Instant::now() + Duration::from_secs(1);
         let is_set = || !matches!(self, Hands::Faketime { .. }) || Path::new(&left_behind(pid)[1]).exists();
         while !is_set() && Instant::now() < until {
             thread::sleep(Duration::from_micros(200));

@@ -4,8 +4,8 @@
 //! - jumps every 15 ms, to any second from 1972 to 2080: that many kills; or
 //! - stands still, or begins at the same second with each start: a tenth as many kills each.
 //!
-//! It is killed 8 to 120 ms after each start. At the end of each hundred kills the link is cut, the clock goes back to
-//! 1972 while the outbox waits for its next try, and the link is healed.
+//! It is killed 8 to 120 ms after each start. At the end of each hundred kills the link is cut while it writes, the
+//! writers rest, so that nothing but its own waits makes the outbox go on, the clock goes back to 1972, and the link heals.
 //!
 //! What must hold: every oracle of audit.rs; nothing is FAILED; the process that met the cut link is drained 12 s after
 //! the link healed; and rows that were sent do not pile up: with a retention of 200 ms, all that were there when it was

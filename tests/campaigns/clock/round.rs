@@ -25,6 +25,10 @@ use crate::workload::{Said, Workload};
 const JUMP_EVERY: Duration = Duration::from_millis(15);
 const YEAR: i64 = 365 * 86_400;
 const YEARS: (i64, i64) = (2, 110);
+/// How long the link is cut at least, while messages are written.
+const AWAY: Duration = Duration::from_millis(300);
+/// No commit for so long: the writers have heard that they are to rest.
+const AT_REST: Duration = Duration::from_millis(100);
 /// What is promised after the link healed.
 const DRAINED_WITHIN: Duration = Duration::from_secs(12);
 const WINDOW: u64 = 16;
@@ -275,13 +279,13 @@ impl Stage {
             commits.then_some(()).ok_or("nothing is committed any more")?;
         }
         self.proxy.cut();
-        // The second try: by now it waits for the one after it, or soon will.
-        self.wait_for(workload, SOON, Said::Reconnect)?;
-        self.wait_for(workload, SOON, Said::Reconnect)?;
+        self.hear(workload, Instant::now() + AWAY, |_| false)?;
+        workload.tell("drain");
+        // From here on nothing but its own waits makes it go on.
+        while self.hear(workload, Instant::now() + AT_REST, |said| matches!(said, Said::Commit(_)))? {}
         drop(over);
         self.proxy.heal();
         let healed = Instant::now();
-        workload.tell("drain");
         self.wait_for(workload, DRAINED_WITHIN, Said::Drained)?;
         self.figures.drained = healed.elapsed();
         self.look().map_err(|error| error.to_string())?;
