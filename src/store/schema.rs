@@ -112,7 +112,7 @@ fn attempt(conn: &mut Connection, path: &Path, creation: Creation) -> Result<(),
     let standing = standing.inspect_err(|_| leave_no_files(conn))?;
     let mode: String = conn.pragma_query_value(Some("main"), "journal_mode", |row| row.get(0)).map_err(explain)?;
     if mode != "wal" {
-        let mode: String = conn.query_row("PRAGMA main.journal_mode = WAL", [], |row| row.get(0)).map_err(explain)?;
+        let mode = switch_to_log(conn).map_err(explain)?;
         if mode != "wal" {
             return Err(Error::NotWal { path: path.to_owned(), mode });
         }
@@ -121,6 +121,16 @@ fn attempt(conn: &mut Connection, path: &Path, creation: Creation) -> Result<(),
         migrate(conn, path)?;
     }
     Ok(())
+}
+
+/// Synced in full, whatever the application says: with less SQLite syncs a rollback journal once, and a power cut can leave
+/// a journal that says more than it holds, which takes the whole database with it.
+fn switch_to_log(conn: &Connection) -> rusqlite::Result<String> {
+    let synchronous: i64 = conn.pragma_query_value(Some("main"), "synchronous", |row| row.get(0))?;
+    conn.pragma_update(Some("main"), "synchronous", synchronous.max(2))?;
+    let mode = conn.query_row("PRAGMA main.journal_mode = WAL", [], |row| row.get(0));
+    conn.pragma_update(Some("main"), "synchronous", synchronous)?;
+    mode
 }
 
 /// To look into a database in WAL mode SQLite made what stood beside it no more. It takes that away as it closes, if it
