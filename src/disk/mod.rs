@@ -32,6 +32,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Bytes that a message takes on the disk at most beside its own, when it is committed alone: the pages that it changes, in
 /// the log and in the database.
 const PER_MESSAGE: u64 = 32 * 1024;
+/// Bytes of a write-ahead log in which nothing is committed: <https://www.sqlite.org/fileformat2.html#walformat>. Two power cuts
+/// while a database is created can leave that much of it beside an empty database.
+const LOG_HEADER: u64 = 32;
 /// What opening a database may take: its -shm, a header of its -wal, an entry in a folder.
 const TO_OPEN: u64 = 256 * 1024;
 
@@ -279,11 +282,12 @@ impl Disk {
 /// # Errors
 /// [`Error::LogAlone`].
 pub(crate) fn no_log_alone(database: &Path) -> Result<(), Error> {
-    let is_there = |path: &Path| fs::metadata(path).is_ok_and(|found| found.len() > 0);
+    let longer = |path: &Path, than: u64| fs::metadata(path).is_ok_and(|found| found.len() > than);
+    let is_there = |path: &Path| longer(path, 0);
     // A link leads to where both are.
     let log = beside(&database.canonicalize().unwrap_or_else(|_| database.to_owned()), "-wal");
     // Looked at once more after the log: another process may have made both in between.
-    if !is_there(database) && is_there(&log) && !is_there(database) {
+    if !is_there(database) && longer(&log, LOG_HEADER) && !is_there(database) {
         return Err(Error::LogAlone { path: log });
     }
     Ok(())
