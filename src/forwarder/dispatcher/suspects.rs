@@ -34,8 +34,9 @@ use super::flight::Item;
 
 const STRIKES: u8 = 3;
 const DEATHS_ALONE: u8 = 4;
-/// The control after the n-th death alone, in times that the longest of them took.
-const CONTROLS: [u32; DEATHS_ALONE as usize] = [0, 10, 40, 160];
+/// The control after the n-th death alone, in times that the longest of them took. The first one is short: after an
+/// outage in which nothing was acknowledged, each death being an `ack_timeout`, everything is to go soon.
+const CONTROLS: [u32; DEATHS_ALONE as usize] = [0, 2, 48, 160];
 const SHORTEST_CONTROL: Duration = Duration::from_secs(1);
 /// From trial to trial while only a witness is missing: doubling, up to this.
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
