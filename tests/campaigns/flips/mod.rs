@@ -32,8 +32,11 @@ use crate::{Campaign, Verdict};
 /// Bits in payloads that no checksum guards.
 const CONTROLS: u64 = 8;
 
-/// What became of messages, and how often.
-pub type Tally = BTreeMap<&'static str, u64>;
+/// What is seen this rarely is told with its numbers, to be looked at again.
+const RARE: usize = 5;
+
+/// What became of messages, and in which flips.
+type Tally = BTreeMap<&'static str, Vec<u64>>;
 
 pub const CAMPAIGN: Campaign = Campaign {
     name: "bit-flips",
@@ -65,7 +68,7 @@ fn run(args: &Args) -> Verdict {
             match judge(&template, &damage) {
                 Ok(seen) => {
                     let mut tally = tally.lock().unwrap();
-                    seen.into_iter().for_each(|what| *tally.entry(what).or_default() += 1);
+                    seen.into_iter().for_each(|what| tally.entry(what).or_default().push(flip));
                 }
                 Err(what) => found.lock().unwrap().push(format!("flip {flip} (--only {flip}), {damage}: {what}")),
             }
@@ -81,13 +84,19 @@ fn run(args: &Args) -> Verdict {
         return Verdict::Broken(broken);
     }
     let tally = tally.into_inner().unwrap();
-    let told: Vec<String> = tally.iter().map(|(what, times)| format!("{times} {what}")).collect();
+    let told: Vec<String> = tally.into_iter().map(|(what, flips)| in_words(what, flips)).collect();
     Verdict::Kept(format!(
         "0 sent wrong in {} flips, {} messages each: {}; {CONTROLS} of {CONTROLS} controls without checksums arrived altered",
         if only.is_some() { 1 } else { args.count },
         template.due(),
         told.join(", ")
     ))
+}
+
+fn in_words(what: &str, mut flips: Vec<u64>) -> String {
+    flips.sort_unstable();
+    let which = if flips.len() > RARE { String::new() } else { format!(" (--only {flips:?})") };
+    format!("{} {what}{which}", flips.len())
 }
 
 /// Each has to be found wrong.
