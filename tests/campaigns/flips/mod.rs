@@ -5,9 +5,9 @@
 //!
 //! What must hold: nothing arrives that is not what was written under its name, byte by byte, in its payload, topic, key,
 //! headers and everything else that the checksum covers. Nothing panics, nothing hangs. What does not arrive is parked, or
-//! the damage is told of: by an error at the opening, by the status, by the count of unreadable rows. Rows that were left
-//! where they are then, and that somebody else can read, are counted. Where nobody is told, SQLite itself sees no such row
-//! any more (a log that is damaged ends there, for SQLite), or the outbox's own check tells.
+//! the damage is told of: by an error at the opening, by the status, by the count of unreadable rows. Where only pages of
+//! the table are damaged, whatever somebody else can read arrives all the same. Where nobody is told, SQLite itself sees no
+//! such row any more (a log that is damaged ends there, for SQLite), or the outbox's own check tells.
 //!
 //! The controls: the same rows without checksums, as plain SQL writes them, and bits turned over in their payloads. They
 //! have to arrive altered, and the judge has to say so, or it is blind.
