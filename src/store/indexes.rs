@@ -91,6 +91,8 @@ impl Store {
             }
         }
         self.indexes_mended = true;
+        // A row may be gone whose id only the old one knew.
+        self.damage.note_once("an index did not say what the table does, and is made anew");
         Ok(true)
     }
 

@@ -245,6 +245,30 @@ fn an_index_that_cannot_be_made_anew_stops_only_those_who_need_it() {
     assert!(settled.unwritable.is_empty());
 }
 
+/// A leaf has lost its first cell, a row that waits. An index that is made anew knows it no more: by then it has to be told.
+#[test]
+fn a_waiting_row_that_the_table_has_lost_is_told_of() {
+    for lane in [None, Some(Lane::Key("k".into()))] {
+        let device = Device::new();
+        device.put_rows(200, 50);
+        let mut device = device;
+        let (_, ids) = leaf(&Pages::of(&device.path), 100);
+        device.settle(NOW, &[(ids[0], waiting(lane.clone())), (199, waiting(lane.clone()))]);
+        let mut device = device.spoil(|pages| {
+            let at = (leaf(pages, 100).0 - 1) * pages.size;
+            let cells = usize::from(u16::from_be_bytes([pages.bytes[at + 3], pages.bytes[at + 4]])) - 1;
+            pages.bytes[at + 3..at + 5].copy_from_slice(&(cells as u16).to_be_bytes());
+            pages.bytes.copy_within(at + 10..at + 10 + 2 * cells, at + 8);
+        });
+        let found = match &lane {
+            None => device.store.again(0, 10).unwrap(),
+            Some(lane) => device.store.lane(lane, 0, 10).unwrap(),
+        };
+        assert_eq!(found.iter().map(|row| row.id).collect::<Vec<_>>(), [199]);
+        assert!(device.store.damage().is_some(), "{lane:?}");
+    }
+}
+
 /// Both the one index and the other are sound. Of the rows that wait, and of those in a lane, some stand on a page that
 /// cannot be read, the first of a lane among them, and all of another lane.
 #[test]
