@@ -8,7 +8,7 @@ use rusqlite::{Connection, ErrorCode};
 use super::{Store, admin, malformed};
 use crate::Error;
 
-/// Most rows that are remembered as not to be written: with more of them nothing is sent any more.
+/// Most rows that are remembered as not to be written, with more of which nothing is sent any more; and as not to be read.
 const MOST_UNWRITABLE: usize = 4_096;
 
 #[derive(Debug, Default)]
@@ -23,6 +23,10 @@ pub(super) struct Damage {
     counted_to: i64,
     /// Rows that can be read and not written. They would be found, and sent, again and again.
     unwritable: BTreeSet<i64>,
+    /// Rows that wait, by an index, and cannot be read. Every start meets them anew: the table is not told of them.
+    waiting: BTreeSet<i64>,
+    /// Rows behind it are counted as they are read for the first time.
+    begun_at: i64,
 }
 
 impl Damage {
@@ -48,6 +52,13 @@ impl Damage {
         self.counted_to = last;
         self.unrecorded.push((last, last.abs_diff(first).saturating_add(1)));
         self.note(&format!("rows {first} to {last} cannot be read and are passed over"));
+    }
+
+    /// Nothing can be read of this row, of which an index says that it waits.
+    pub fn pass_over_waiting(&mut self, id: i64) {
+        if self.waiting.len() < MOST_UNWRITABLE && self.waiting.insert(id) {
+            self.note(&format!("row {id} waits, cannot be read and is passed over"));
+        }
     }
 
     pub fn is_unwritable(&self, id: i64) -> bool {
@@ -81,7 +92,8 @@ impl Damage {
     }
 
     fn unreadable(&self) -> u64 {
-        self.unrecorded.iter().fold(self.recorded, |sum, (_, rows)| sum.saturating_add(*rows))
+        let waiting = self.waiting.range(..=self.begun_at).count() as u64;
+        self.unrecorded.iter().fold(self.recorded.saturating_add(waiting), |sum, (_, rows)| sum.saturating_add(*rows))
     }
 }
 
@@ -104,6 +116,7 @@ impl Store {
     pub fn begin(&mut self) -> Result<(i64, i64), Error> {
         self.damage.recorded = admin::unreadable(&self.conn)?;
         let position = self.position()?;
+        self.damage.begun_at = position;
         Ok((position, self.newest_or_damage()?))
     }
 

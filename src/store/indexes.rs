@@ -25,39 +25,54 @@ const INDEXES: [(&str, &str); 3] = [
 impl Store {
     /// [`read_again`](Self::read_again), whatever became of the index.
     pub fn again(&mut self, after: i64, rows: usize) -> Result<Vec<Row>, Error> {
-        let found = self.by_index(|store| store.read_again(after, rows))?;
+        let one_by_one = |store: &mut Store| store.waiting_one_by_one(None, after, rows);
+        let found = self.by_index(|store| store.read_again(after, rows), one_by_one)?;
         Ok(self.without_unwritable(found))
     }
 
     /// [`read_lane`](Self::read_lane), whatever became of the index.
     pub fn lane(&mut self, lane: &Lane, after: i64, rows: usize) -> Result<Vec<Row>, Error> {
-        let found = self.by_index(|store| store.read_lane(lane, after, rows))?;
+        let one_by_one = |store: &mut Store| store.waiting_one_by_one(Some(lane), after, rows);
+        let found = self.by_index(|store| store.read_lane(lane, after, rows), one_by_one)?;
         Ok(self.without_unwritable(found))
     }
 
     /// [`read_lanes`](Self::read_lanes), whatever became of the index.
     pub fn lanes(&mut self, after: Option<&Lane>, rows: usize) -> Result<Vec<(Lane, Row)>, Error> {
-        self.by_index(|store| store.read_lanes(after, rows))
+        self.by_index(|store| store.read_lanes(after, rows), |store| store.lanes_one_by_one(after, rows))
     }
 
     fn without_unwritable(&self, rows: Vec<Row>) -> Vec<Row> {
         rows.into_iter().filter(|row| !self.damage.is_unwritable(row.id)).collect()
     }
 
-    /// Where even a new index is of no use nothing is found, so that what needs no index goes on.
-    fn by_index<T>(&mut self, read: impl Fn(&Store) -> Result<Vec<T>, Error>) -> Result<Vec<T>, Error> {
-        let found = read(self);
+    /// Reads a batch, and where even a new index is of no use for that, row by row. Where that cannot be done either
+    /// nothing is found, so that what needs no index goes on.
+    fn by_index<T>(
+        &mut self,
+        batch: impl Fn(&Store) -> Result<Vec<T>, Error>,
+        one_by_one: impl FnOnce(&mut Store) -> Result<Vec<T>, Error>,
+    ) -> Result<Vec<T>, Error> {
+        let found = batch(self);
         let Err(Error::Damaged(error)) = &found else { return found };
         if !self.indexes_mended {
             warn!("rows that wait cannot be read by index: {error}");
             self.mend_indexes()?;
-            let found = read(self);
+            let found = batch(self);
             if !is_damaged(&found) {
                 return found;
             }
         }
-        self.damage.note_once("rows that wait, or are held, cannot be read and are left alone");
-        Ok(Vec::new())
+        match one_by_one(self) {
+            Err(Error::Damaged(_)) => {
+                self.damage.note_once("rows that wait, or are held, cannot be read and are left alone");
+                Ok(Vec::new())
+            }
+            found => {
+                self.damage.note_once("rows that wait, or are held, are read one by one");
+                found
+            }
+        }
     }
 
     /// Makes them anew, once in the life of this connection. Whether it was done now.
@@ -76,6 +91,8 @@ impl Store {
             }
         }
         self.indexes_mended = true;
+        // A row may be gone whose id only the old one knew.
+        self.damage.note_once("an index did not say what the table does, and is made anew");
         Ok(true)
     }
 

@@ -27,6 +27,7 @@ mod schema;
 mod settle;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

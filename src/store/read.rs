@@ -257,7 +257,7 @@ fn in_order(after: i64, rows: Vec<Row>) -> Result<Vec<Row>, Error> {
 }
 
 /// What SQLite would say if it had looked: it believes the order of what it reads.
-fn disorder(what: &str) -> rusqlite::Error {
+pub(super) fn disorder(what: &str) -> rusqlite::Error {
     let corrupt = ffi::Error::new(ffi::SQLITE_CORRUPT);
     rusqlite::Error::SqliteFailure(corrupt, Some(format!("database disk image is malformed: {what} out of order")))
 }

@@ -245,6 +245,82 @@ fn an_index_that_cannot_be_made_anew_stops_only_those_who_need_it() {
     assert!(settled.unwritable.is_empty());
 }
 
+/// A leaf has lost its first cell, a row that waits. An index that is made anew knows it no more: by then it has to be told.
+#[test]
+fn a_waiting_row_that_the_table_has_lost_is_told_of() {
+    for lane in [None, Some(Lane::Key("k".into()))] {
+        let device = Device::new();
+        device.put_rows(200, 50);
+        let mut device = device;
+        let (_, ids) = leaf(&Pages::of(&device.path), 100);
+        device.settle(NOW, &[(ids[0], waiting(lane.clone())), (199, waiting(lane.clone()))]);
+        let mut device = device.spoil(|pages| {
+            let at = (leaf(pages, 100).0 - 1) * pages.size;
+            let cells = usize::from(u16::from_be_bytes([pages.bytes[at + 3], pages.bytes[at + 4]])) - 1;
+            pages.bytes[at + 3..at + 5].copy_from_slice(&(cells as u16).to_be_bytes());
+            pages.bytes.copy_within(at + 10..at + 10 + 2 * cells, at + 8);
+        });
+        let found = match &lane {
+            None => device.store.again(0, 10).unwrap(),
+            Some(lane) => device.store.lane(lane, 0, 10).unwrap(),
+        };
+        assert_eq!(found.iter().map(|row| row.id).collect::<Vec<_>>(), [199]);
+        assert!(device.store.damage().is_some(), "{lane:?}");
+    }
+}
+
+/// Both the one index and the other are sound. Of the rows that wait, and of those in a lane, some stand on a page that
+/// cannot be read, the first of a lane among them, and all of another lane.
+#[test]
+fn waiting_rows_on_a_page_that_cannot_be_read_are_passed_over_and_the_others_are_found() {
+    let device = Device::new();
+    device.put_rows(900, 50);
+    let mut device = device;
+    let lane = |name: &str| Lane::Key(name.into());
+    let fate = |id: i64| match id {
+        150 | 151 => held(lane("a")),
+        _ if id % 3 == 0 => waiting(None),
+        _ if id % 3 == 1 => held(lane("b")),
+        _ => Fate::Sent,
+    };
+    device.settle(NOW, &(1..=900).map(|id| (id, fate(id))).collect::<Vec<_>>());
+    device.sql("UPDATE outbox_state SET position = 900");
+    let mut gone = Vec::new();
+    let mut device = device.spoil(|pages| {
+        for (page, ids) in [1, 151, 600].map(|id| leaf(pages, id)) {
+            pages.overwrite(page);
+            gone.extend(ids);
+        }
+    });
+    assert!(gone.contains(&151), "{gone:?}");
+    device.store.begin().unwrap();
+    let left = |wanted: &dyn Fn(i64) -> bool| -> Vec<i64> {
+        (1..=900).filter(|id| wanted(*id) && !gone.contains(id)).collect()
+    };
+    for bite in [1, 7, 1_000] {
+        let mut again = Vec::new();
+        loop {
+            let found = device.store.again(again.last().copied().unwrap_or(i64::MIN), bite).unwrap();
+            again.extend(found.iter().map(|row| row.id));
+            if found.len() < bite {
+                break;
+            }
+        }
+        assert_eq!(again, left(&|id| id % 3 == 0 && id != 150), "{bite} at once");
+    }
+    let ids = |rows: Vec<crate::store::Row>| rows.iter().map(|row| row.id).collect::<Vec<_>>();
+    let in_b = left(&|id| id % 3 == 1 && id != 151);
+    assert_eq!(ids(device.store.lane(&lane("b"), 0, 1_000).unwrap()), in_b);
+    assert_eq!(ids(device.store.lane(&lane("b"), in_b[2], 2).unwrap()), in_b[3..5]);
+    assert!(device.store.lane(&lane("a"), 0, 1_000).unwrap().is_empty());
+    let heads: Vec<_> = device.store.lanes(None, 10).unwrap().into_iter().map(|(lane, row)| (lane, row.id)).collect();
+    assert_eq!(heads, [(lane("b"), in_b[0])], "the lane of which nothing is left is left out");
+
+    let waited = gone.iter().filter(|id| **id % 3 != 2 || [150, 151].contains(*id)).count() as u64;
+    assert_eq!(device.store.unreadable(), waited, "each is counted once, and none that was SENT");
+    assert!(device.store.damage().is_some());
+}
+
 /// The entry for row 3 says 13, which is SENT, or 113, which does not exist, or 4, which nobody has dealt with.
 #[test]
 fn an_index_that_says_something_else_than_the_table_is_found_out_or_harmless() {

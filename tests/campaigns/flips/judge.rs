@@ -15,9 +15,6 @@ use crate::device::{Device, quick};
 /// How a finding begins that must never be.
 pub const WRONG: &str = "sent wrong: ";
 
-/// Where the outbox has told of the damage, and goes no further, nobody waits for the rest longer than that.
-const PATIENCE: Duration = Duration::from_secs(3);
-
 /// What was seen, in words that are counted; or what is broken.
 pub fn judge(template: &Template, damage: &Damage) -> Result<Vec<&'static str>, String> {
     let device = Device::new();
@@ -48,7 +45,6 @@ struct Life<'a> {
 impl Life<'_> {
     fn go_to_its_end(&mut self) -> Result<(), String> {
         let until = Instant::now() + SOON;
-        let (mut before, mut since) = (BTreeSet::<i64>::new(), Instant::now());
         loop {
             let flushed = self.outbox.flush(Duration::from_millis(100));
             let status = self.outbox.status();
@@ -64,15 +60,11 @@ impl Life<'_> {
             if self.reported && (!self.damage.in_table || missing.is_disjoint(self.intact())) {
                 return Ok(());
             }
-            if before != missing {
-                (before, since) = (missing.clone(), Instant::now());
-            } else if self.reported && since.elapsed() > PATIENCE {
-                return Ok(());
-            }
             if Instant::now() > until {
                 return Err(format!(
-                    "rows {missing:?} neither arrived nor are parked in {SOON:?}; {:?}",
-                    status.storage
+                    "rows {missing:?} neither arrived nor are parked in {SOON:?}; {:?}; intact: {:?}",
+                    status.storage,
+                    self.intact().intersection(&missing)
                 ));
             }
         }
@@ -106,15 +98,12 @@ impl Life<'_> {
         for seen in &seen {
             told.extend(self.is_as_written(seen)?);
         }
-        let left_behind = self.damage.in_table && !missing.is_disjoint(self.intact());
-        if left_behind && !self.reported {
-            return Err(format!("rows that are intact did not arrive, of {missing:?}, and nobody was told"));
+        if self.damage.in_table && !missing.is_disjoint(self.intact()) {
+            return Err(format!("rows that are intact did not arrive, of {missing:?}"));
         }
         let reasons: BTreeMap<i64, &str> = parked.iter().map(|failed| (failed.id.row(), &*failed.reason)).collect();
         let is_parked = |why: &str| reasons.iter().any(|(row, reason)| *row != 9 && reason.contains(why));
-        told.push(if self.reported && left_behind {
-            "noticed by SQLite, and intact rows left where they are"
-        } else if self.reported {
+        told.push(if self.reported {
             "noticed by SQLite"
         } else if !missing.is_empty() {
             self.who_tells(&missing)?

@@ -5,9 +5,9 @@
 //!
 //! What must hold: nothing arrives that is not what was written under its name, byte by byte, in its payload, topic, key,
 //! headers and everything else that the checksum covers. Nothing panics, nothing hangs. What does not arrive is parked, or
-//! the damage is told of: by an error at the opening, by the status, by the count of unreadable rows. Rows that were left
-//! where they are then, and that somebody else can read, are counted. Where nobody is told, SQLite itself sees no such row
-//! any more (a log that is damaged ends there, for SQLite), or the outbox's own check tells.
+//! the damage is told of: by an error at the opening, by the status, by the count of unreadable rows. Where only pages of
+//! the table are damaged, whatever somebody else can read arrives all the same. Where nobody is told, SQLite itself sees no
+//! such row any more (a log that is damaged ends there, for SQLite), or the outbox's own check tells.
 //!
 //! The controls: the same rows without checksums, as plain SQL writes them, and bits turned over in their payloads. They
 //! have to arrive altered, and the judge has to say so, or it is blind.
@@ -32,8 +32,11 @@ use crate::{Campaign, Verdict};
 /// Bits in payloads that no checksum guards.
 const CONTROLS: u64 = 8;
 
-/// What became of messages, and how often.
-pub type Tally = BTreeMap<&'static str, u64>;
+/// What is seen this rarely is told with its numbers, to be looked at again.
+const RARE: usize = 5;
+
+/// What became of messages, and in which flips.
+type Tally = BTreeMap<&'static str, Vec<u64>>;
 
 pub const CAMPAIGN: Campaign = Campaign {
     name: "bit-flips",
@@ -65,7 +68,7 @@ fn run(args: &Args) -> Verdict {
             match judge(&template, &damage) {
                 Ok(seen) => {
                     let mut tally = tally.lock().unwrap();
-                    seen.into_iter().for_each(|what| *tally.entry(what).or_default() += 1);
+                    seen.into_iter().for_each(|what| tally.entry(what).or_default().push(flip));
                 }
                 Err(what) => found.lock().unwrap().push(format!("flip {flip} (--only {flip}), {damage}: {what}")),
             }
@@ -81,13 +84,19 @@ fn run(args: &Args) -> Verdict {
         return Verdict::Broken(broken);
     }
     let tally = tally.into_inner().unwrap();
-    let told: Vec<String> = tally.iter().map(|(what, times)| format!("{times} {what}")).collect();
+    let told: Vec<String> = tally.into_iter().map(|(what, flips)| in_words(what, flips)).collect();
     Verdict::Kept(format!(
         "0 sent wrong in {} flips, {} messages each: {}; {CONTROLS} of {CONTROLS} controls without checksums arrived altered",
         if only.is_some() { 1 } else { args.count },
         template.due(),
         told.join(", ")
     ))
+}
+
+fn in_words(what: &str, mut flips: Vec<u64>) -> String {
+    flips.sort_unstable();
+    let which = if flips.len() > RARE { String::new() } else { format!(" (--only {flips:?})") };
+    format!("{} {what}{which}", flips.len())
 }
 
 /// Each has to be found wrong.
