@@ -19,7 +19,7 @@ use crate::child::{Child, say};
 use crate::device::{Device, SOON, enqueue, quick, value, wait_for_stats, wait_for_status};
 
 /// Schedules in a test run.
-const SCHEDULES: usize = 40;
+const SCHEDULES: usize = 15;
 const MAX_PAYLOAD: usize = 100_000;
 
 const COLUMNS: [&str; 20] = [
