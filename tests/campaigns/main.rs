@@ -12,6 +12,7 @@ mod arrivals;
 mod audit;
 mod bugs;
 mod card_cuts;
+mod cargo;
 mod clock;
 mod disk;
 mod flips;

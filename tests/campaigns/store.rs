@@ -2,8 +2,7 @@
 //! public: see src/store/tests/model/, where the story stands. Here it is run again and again, one seed after the other.
 //! A list of actions that went wrong is made short there, and its seed is written into `failing-seeds.txt`.
 
-use std::env;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use crate::args::Args;
 use crate::{Campaign, Verdict};
@@ -18,8 +17,7 @@ pub const CAMPAIGN: Campaign = Campaign {
 };
 
 fn run(args: &Args) -> Verdict {
-    let cargo = env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    let mut test = Command::new(cargo);
+    let mut test = crate::cargo::cargo();
     test.args(["test", "--locked", "--release", "--lib", TEST, "--", "--exact", "--nocapture"])
         .env("PROPTEST_RNG_SEED", args.seed.to_string())
         .env("EDGE_OUTBOX_MODEL_SECONDS", args.count.to_string())

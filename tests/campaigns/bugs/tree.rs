@@ -132,14 +132,8 @@ fn sync(from: &Path, to: &Path) -> io::Result<()> {
 
 /// Builds one program, and answers where it is.
 fn cargo(tree: &Path, target: &Path, what: &[&str]) -> Result<PathBuf, String> {
-    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
+    let mut cargo = crate::cargo::cargo();
     cargo.args(what).args(["--release", "--locked", "--quiet", "--message-format=json-render-diagnostics"]);
-    // What Cargo tells the tests that it runs is meant for this tree, not for that one.
-    for (name, _) in env::vars_os() {
-        if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")) {
-            cargo.env_remove(name);
-        }
-    }
     let built = cargo.current_dir(tree).env("CARGO_TARGET_DIR", target).stderr(std::process::Stdio::inherit()).output();
     let built = built.map_err(|why| format!("cargo: {why}"))?;
     if !built.status.success() {
