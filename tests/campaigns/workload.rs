@@ -155,7 +155,6 @@ impl Workload {
         let _ = writeln!(self.process.stdin.as_mut().expect("it was asked for"), "{order}");
     }
 
-    #[allow(dead_code, reason = "for campaigns that signal it")]
     pub fn pid(&self) -> u32 {
         self.process.id()
     }
