@@ -41,7 +41,7 @@ use bank::Bug;
 use check::{Check, Colour};
 
 /// Checks that run at a time.
-const LANES: usize = 2;
+const LANES: usize = 3;
 
 pub const CAMPAIGN: Campaign = Campaign {
     name: "bugs",

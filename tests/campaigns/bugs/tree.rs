@@ -30,6 +30,9 @@ pub(crate) fn planted(bug: &str) -> bool {
 }
 "#;
 
+/// Built in half the time, and the checks that find them take a second or two.
+const PROFILE: &str = concat!("\n[profile.release.package.", env!("CARGO_PKG_NAME"), "]\nopt-level = 1\n");
+
 /// Makes the copy and builds it.
 pub fn build(root: &Path, bugs: &[Bug], seed: u64) -> Result<Programs, String> {
     let target = target()?;
@@ -75,6 +78,9 @@ fn make_tree(root: &Path, bugs: &[Bug], folder: &Path) -> io::Result<Result<(), 
         }
         fs::write(next.join(file), text.replacen(own, &format!("{own}+planted"), 1))?;
     }
+    let manifest = next.join("Cargo.toml");
+    let text = fs::read_to_string(&manifest)?;
+    fs::write(&manifest, text + PROFILE)?;
     // Only what is another than last time, so that nothing else is compiled again.
     sync(&next, &folder.join("tree"))?;
     fs::remove_dir_all(&next)?;
@@ -85,8 +91,7 @@ fn apply(tree: &Path, bug: &Bug) -> Result<(), String> {
     let mut git = Command::new("git");
     // Not as a part of our own repository, in whose ignored folders git would apply nothing and say nothing.
     git.env("GIT_CEILING_DIRECTORIES", tree.parent().unwrap_or(tree)).env_remove("GIT_DIR").current_dir(tree);
-    // One line of context: the bugs stand close together here and there.
-    let done = git.args(["apply", "-C1", "--whitespace=nowarn"]).arg(&bug.patch).output();
+    let done = git.args(["apply", "--whitespace=nowarn"]).arg(&bug.patch).output();
     let done = done.map_err(|why| format!("git, which applies the patches: {why}"))?;
     if done.status.success() {
         return Ok(());
@@ -94,7 +99,7 @@ fn apply(tree: &Path, bug: &Bug) -> Result<(), String> {
     let said = String::from_utf8_lossy(&done.stderr).trim().replace('\n', "; ");
     Err(format!(
         "{} does not apply any more: {said}. What it changes has changed: plant the bug anew in the code as it is now, \
-         and write the difference into the patch, below its head (git diff -U2)",
+         on top of the patches in front of it, and write the difference into the patch, below its head (git diff)",
         bug.patch.display()
     ))
 }
