@@ -7,6 +7,7 @@
 //! What is set aside with fallocate, which the outbox asks the kernel for by itself, does not fail here; the campaign of
 //! full disks has that.
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -33,6 +34,7 @@ const KINDS: [(&str, Does, i64, i64); 7] = [
 ];
 /// The last N of those chosen at random.
 const MOST: usize = 400;
+const SIGKILL: i32 = 9;
 /// Runs beside one another: most of their time they wait.
 const LANES: u64 = 3;
 
@@ -144,13 +146,15 @@ impl Plan {
         }
         match (met, workload.wait(if database.told.opened == 0 { SOON } else { patience })) {
             (false, None) => return Err(format!("not so many calls: {}", faults.seen())),
-            (_, Some(ended)) if ended.code() == Some(1) && database.told.opened == 0 => {
+            (true, Some(ended)) if matches!(self.does, Does::Kill) && ended.signal() == Some(SIGKILL) => {
+                figures.killed += 1;
+            }
+            (true, Some(ended)) if ended.code() == Some(1) && database.told.opened == 0 => {
                 if database.complaints().is_empty() {
                     return Err("it ended, and did not say why".to_owned());
                 }
                 figures.refused += 1;
             }
-            (_, Some(_)) if matches!(self.does, Does::Kill) => figures.killed += 1,
             (_, Some(ended)) => return Err(format!("it ended: {ended:?}{}", database.last_words())),
             (true, None) => {
                 database.drains(&mut workload, DRAINED_WITHIN)?;

@@ -45,7 +45,7 @@ fn one(args: &Args, number: u64) -> Result<(Vec<String>, usize), String> {
     database.drains(&mut workload, DRAINED_WITHIN)?;
     // From here on only the forwarder writes, and syncs only in a checkpoint.
     faults.some(Does::Lose, SYNC, LOG, 1, 1);
-    let until = Instant::now() + Duration::from_secs(3);
+    let until = Instant::now() + SOON;
     while faults.failed() == 0 && Instant::now() < until {
         database.listen(&workload, Duration::from_millis(5))?;
     }

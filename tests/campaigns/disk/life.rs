@@ -172,7 +172,7 @@ impl<'a> Database<'a> {
         words.lines().last().map_or_else(String::new, |last| format!("; it said {last:?}"))
     }
 
-    /// How many lines it has said to standard error.
+    /// All that it has said to standard error, in lines.
     pub fn complaints(&self) -> Vec<String> {
         fs::read_to_string(&self.log).unwrap_or_default().lines().map(str::to_owned).collect()
     }
