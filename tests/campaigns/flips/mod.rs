@@ -53,15 +53,13 @@ fn run(args: &Args) -> Verdict {
     };
     let template = Template::write();
     let mut broken = controls(args, &template);
-    let (next, tally, found) = (AtomicU64::new(0), Mutex::new(Tally::new()), Mutex::new(Vec::new()));
+    let flips = only.map_or(0..args.count, |only| only..only + 1);
+    let (next, tally, found) = (AtomicU64::new(flips.start), Mutex::new(Tally::new()), Mutex::new(Vec::new()));
     let play = || {
         loop {
             let flip = next.fetch_add(1, Ordering::Relaxed);
-            if flip >= args.count {
+            if flip >= flips.end {
                 return;
-            }
-            if only.is_some_and(|only| only != flip) {
-                continue;
             }
             let mut chance = Chance::seeded(args.seed ^ flip.wrapping_mul(0x9e37_79b9_7f4a_7c15));
             let damage = Damage::at_random(&mut chance, &template);
@@ -87,7 +85,7 @@ fn run(args: &Args) -> Verdict {
     let told: Vec<String> = tally.into_iter().map(|(what, flips)| in_words(what, flips)).collect();
     Verdict::Kept(format!(
         "0 sent wrong in {} flips, {} messages each: {}; {CONTROLS} of {CONTROLS} controls without checksums arrived altered",
-        if only.is_some() { 1 } else { args.count },
+        flips.end - flips.start,
         template.due(),
         told.join(", ")
     ))

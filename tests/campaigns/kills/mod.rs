@@ -42,10 +42,11 @@ const LANES: u64 = 4;
 const A_CAMPAIGN: u64 = 500;
 
 fn run(args: &Args) -> Verdict {
-    let only = args.only.as_deref().map(|lane| lane.parse::<u64>());
-    let Ok(only) = only.transpose() else {
-        return Verdict::Broken(vec!["--only wants the number of a lane, from 0".to_owned()]);
-    };
+    let only = args.only.as_deref().map(|lane| lane.parse::<u64>().ok().filter(|lane| *lane < LANES));
+    if only == Some(None) {
+        return Verdict::Broken(vec![format!("--only wants the number of a lane, 0 to {}", LANES - 1)]);
+    }
+    let only = only.flatten();
     let (sum, broken) = (Mutex::new(Tally::default()), Mutex::new(Vec::new()));
     thread::scope(|scope| {
         for number in (0..LANES).filter(|number| only.is_none_or(|only| only == *number)) {
