@@ -3,8 +3,6 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use serde::Deserialize;
-
 use crate::SOON;
 use crate::mosquitto::{Mosquitto, Received, Subscriber};
 use crate::workload::Reading;
@@ -43,28 +41,15 @@ impl Arrivals {
     }
 
     fn take(&mut self, received: &Received) -> Option<Reading> {
-        let reading = intact(received);
-        match reading {
-            Some(reading) => self.readings.push(reading),
-            None => {
-                let payload = String::from_utf8_lossy(&received.payload);
-                self.damaged.push(format!("{} with {payload:?} arrived, which was never written so", received.topic));
+        match Reading::read(&received.topic, &received.payload) {
+            Ok(reading) => {
+                self.readings.push(reading);
+                Some(reading)
+            }
+            Err(damaged) => {
+                self.damaged.push(damaged);
+                None
             }
         }
-        reading
     }
-}
-
-/// The reading that it tells of, if it is whole and on its topic.
-fn intact(received: &Received) -> Option<Reading> {
-    #[derive(Deserialize)]
-    struct Payload {
-        id: i64,
-        k: i64,
-        seq: i64,
-        crc: u32,
-    }
-    let Payload { id, k, seq, crc } = serde_json::from_slice(&received.payload).ok()?;
-    let right = crc == crc32fast::hash(format!("{id} {k} {seq}").as_bytes()) && received.topic == format!("biz/{k}");
-    right.then_some(Reading { id, k, seq })
 }

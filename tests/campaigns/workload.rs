@@ -7,6 +7,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use serde::Deserialize;
+
 use crate::args::Args;
 
 /// A row of `biz`, and what its message says.
@@ -18,16 +20,23 @@ pub struct Reading {
 }
 
 impl Reading {
+    /// What a payload says, if it is as it was written.
+    pub fn of(payload: &[u8]) -> Option<Reading> {
+        #[derive(Deserialize)]
+        struct Payload {
+            id: i64,
+            k: i64,
+            seq: i64,
+            crc: u32,
+        }
+        let Payload { id, k, seq, crc } = serde_json::from_slice(payload).ok()?;
+        (crc == crc32fast::hash(format!("{id} {k} {seq}").as_bytes())).then_some(Reading { id, k, seq })
+    }
+
     /// What a message says, if it is as it was written, and where it belongs.
     pub fn read(topic: &str, payload: &[u8]) -> Result<Reading, String> {
-        let damaged = || format!("damaged: topic {topic:?}, payload {:?}", String::from_utf8_lossy(payload));
-        let told: serde_json::Value = serde_json::from_slice(payload).map_err(|_| damaged())?;
-        let number = |name: &str| told[name].as_i64().ok_or_else(damaged);
-        let reading = Reading { id: number("id")?, k: number("k")?, seq: number("seq")? };
-        let Reading { id, k, seq } = reading;
-        let crc = i64::from(crc32fast::hash(format!("{id} {k} {seq}").as_bytes()));
-        let is_intact = number("crc")? == crc && topic == format!("biz/{k}");
-        if is_intact { Ok(reading) } else { Err(damaged()) }
+        let reading = Reading::of(payload).filter(|reading| topic == format!("biz/{}", reading.k));
+        reading.ok_or_else(|| format!("damaged: topic {topic:?}, payload {:?}", String::from_utf8_lossy(payload)))
     }
 }
 

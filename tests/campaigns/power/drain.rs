@@ -72,7 +72,7 @@ fn drain(database: &Path) -> Result<Vec<Option<Reading>>, Error> {
     let listening = thread::spawn(move || {
         let mut arrived = Vec::new();
         for arrival in everything.iter() {
-            arrived.push(judge::reading(arrival.message.payload.as_bytes()));
+            arrived.push(Reading::of(arrival.message.payload.as_bytes()));
             arrival.acknowledge();
         }
         arrived

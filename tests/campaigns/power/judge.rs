@@ -9,7 +9,6 @@ use std::path::Path;
 
 use edge_outbox::rusqlite::config::DbConfig;
 use edge_outbox::rusqlite::{self, Connection, OpenFlags};
-use serde::Deserialize;
 
 use super::application;
 use super::story::{LIVES, WRITERS};
@@ -111,12 +110,12 @@ fn stands(rows: Vec<Reading>, told: &Told) -> Result<Found, Vec<String>> {
     if broken.is_empty() { Ok(Found { lost: (said - last).max(0), rows }) } else { Err(broken) }
 }
 
-/// 2 and 3: every message has its row; every row has its message, or the broker has it. And what stands as sent was.
+/// 2, 3 and 5: every message has its row, and is as it was written; every row has its message, or the broker has it. And what stands as sent was.
 fn atomic(rows: &[Reading], outbox: &[Row], told: &Told) -> Vec<String> {
     let mut broken = Vec::new();
     let mut with_message = HashSet::new();
     for Row { status, payload } in outbox {
-        let Some(reading) = reading(payload) else {
+        let Some(reading) = Reading::of(payload) else {
             broken.push(format!("a payload is damaged: {:?}", String::from_utf8_lossy(payload)));
             continue;
         };
@@ -131,17 +130,4 @@ fn atomic(rows: &[Reading], outbox: &[Row], told: &Told) -> Vec<String> {
     let mute = rows.iter().filter(|row| !with_message.contains(row) && !told.once.contains(row));
     broken.extend(mute.map(|row| format!("{row:?} is in biz, and has no message")));
     broken
-}
-
-/// 5: what a payload says, if it is as it was written.
-pub fn reading(payload: &[u8]) -> Option<Reading> {
-    #[derive(Deserialize)]
-    struct Payload {
-        id: i64,
-        k: i64,
-        seq: i64,
-        crc: u32,
-    }
-    let Payload { id, k, seq, crc } = serde_json::from_slice(payload).ok()?;
-    (crc == crc32fast::hash(format!("{id} {k} {seq}").as_bytes())).then_some(Reading { id, k, seq })
 }
