@@ -12,7 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use edge_outbox::rusqlite::{self, Connection};
+use edge_outbox::{Error, Inspector};
 
+use crate::SOON;
 use crate::workload::{Reading, Said};
 
 /// What was said, over all lives of the workload on one database.
@@ -175,8 +177,13 @@ pub fn repeats(all: &[Reading]) -> u64 {
     (all.len() - different.len()) as u64
 }
 
-/// 7, of a database that nobody has open.
+/// 7, of a database that nobody has open: first by SQLite, which brings it into order after a kill, then by the outbox.
 pub fn sound(database: &Path) -> Vec<String> {
+    let broken = sound_to_sqlite(database);
+    if broken.is_empty() { sound_to_the_outbox(database) } else { broken }
+}
+
+fn sound_to_sqlite(database: &Path) -> Vec<String> {
     let check = || -> rusqlite::Result<Vec<String>> {
         let connection = Connection::open(database)?;
         let mut statement = connection.prepare("PRAGMA integrity_check")?;
@@ -186,5 +193,14 @@ pub fn sound(database: &Path) -> Vec<String> {
         Ok(words) if words == ["ok"] => Vec::new(),
         Ok(words) => words.into_iter().map(|word| format!("integrity_check: {word}")).collect(),
         Err(error) => vec![format!("integrity_check: {error}")],
+    }
+}
+
+/// What the outbox itself finds wrong with the database, if there is one, and an outbox in it.
+pub fn sound_to_the_outbox(database: &Path) -> Vec<String> {
+    match Inspector::open(database, SOON).and_then(|inspector| inspector.check()) {
+        Ok(checked) => checked.findings.iter().map(|finding| format!("check: {}", finding.what)).collect(),
+        Err(Error::Missing { .. } | Error::NoOutbox { .. }) => Vec::new(),
+        Err(error) => vec![format!("check: {error}")],
     }
 }

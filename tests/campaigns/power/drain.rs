@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use edge_outbox::broker::InProcess;
-use edge_outbox::{Error, Inspector, Outbox, Settings};
+use edge_outbox::{Error, Outbox, Settings};
 
 use super::card;
 use super::judge::{self, Found};
@@ -24,7 +24,7 @@ const UNSYNCED: u64 = 1_000;
 pub fn judge(database: &Path, told: &Told, found: &Found) -> Vec<String> {
     // Before anything is mended that the cut left half done.
     let cannot_look = card::beside(database, "-journal").exists();
-    let wrong = if cannot_look { Vec::new() } else { what_is_wrong(database) };
+    let wrong = if cannot_look { Vec::new() } else { audit::sound_to_the_outbox(database) };
     if !wrong.is_empty() {
         return wrong;
     }
@@ -41,7 +41,7 @@ pub fn judge(database: &Path, told: &Told, found: &Found) -> Vec<String> {
     broken.extend(audit::delivered(&rows, &arrived));
     let interruptions = told.kills * REPEATED + (told.cuts + 1) * (REPEATED + UNSYNCED);
     broken.extend(audit::repeated(&arrived, 1, interruptions));
-    broken.extend(what_is_wrong(database));
+    broken.extend(audit::sound_to_the_outbox(database));
     let mut told = told.clone();
     arrived.into_iter().for_each(|reading| told.note_got(reading));
     match judge::judge(database, &told) {
@@ -54,15 +54,6 @@ pub fn judge(database: &Path, told: &Told, found: &Found) -> Vec<String> {
         Err(more) => broken.extend(more.into_iter().map(|what| format!("after the outbox opened it: {what}"))),
     }
     broken
-}
-
-/// What the outbox itself finds wrong with the database, if there is one, and an outbox in it.
-fn what_is_wrong(database: &Path) -> Vec<String> {
-    match Inspector::open(database, SOON).and_then(|inspector| inspector.check()) {
-        Ok(checked) => checked.findings.iter().map(|finding| format!("check: {}", finding.what)).collect(),
-        Err(Error::Missing { .. } | Error::NoOutbox { .. }) => Vec::new(),
-        Err(error) => vec![format!("check: {error}")],
-    }
 }
 
 /// All that it sends, until nothing is pending; `None` is what nobody wrote.
