@@ -8,6 +8,7 @@
 //! - synchronous FULL: every commit that was told stands in the table. NORMAL, and some connections NORMAL: the last
 //!   commits may be missing, all before them stand;
 //! - what had reached the broker stands, whatever the mode: durable before sent;
+//! - what stood after the cut before, and was on the device by that, stands still, whatever the mode;
 //! - nothing stands that was rolled back; SQLite finds the database in order.
 //!
 //! Now and then the workload then drains what is there, within 12 s: everything in the table arrived, in order, intact,
@@ -35,7 +36,7 @@ use crate::args::Args;
 use crate::audit::{self, Told};
 use crate::card::{Card, Journal};
 use crate::chance::Chance;
-use crate::workload::{Said, Workload};
+use crate::workload::{Reading, Said, Workload};
 use crate::{Campaign, SOON, Verdict};
 
 pub const CAMPAIGN: Campaign = Campaign {
@@ -220,6 +221,8 @@ struct Series<'a> {
     window: u64,
     settings: String,
     told: Told,
+    /// What stood after the last cut.
+    stood: BTreeSet<Reading>,
     cuts: u64,
     /// By the last cut.
     lost: u64,
@@ -237,8 +240,8 @@ impl<'a> Series<'a> {
         );
         let database = card.folder().join("device.db");
         let writers = chance.of(1..=3);
-        let told = Told::default();
-        Ok(Series { args, card, database, mode, chance, writers, window, settings, told, cuts: 0, lost: 0 })
+        let (told, stood) = (Told::default(), BTreeSet::new());
+        Ok(Series { args, card, database, mode, chance, writers, window, settings, told, stood, cuts: 0, lost: 0 })
     }
 
     /// What was broken.
@@ -334,6 +337,8 @@ impl<'a> Series<'a> {
         }
         if self.mode != Mode::Off {
             broken.extend(audit::without_row(&self.told, &stands));
+            let gone = self.stood.difference(&stands);
+            broken.extend(gone.map(|gone| format!("{gone:?} stood after the cut before, and is not in biz")));
         }
         broken.extend(audit::dense(&stands));
         broken.extend(audit::announced(&self.told, &stands, self.writers));
@@ -341,7 +346,8 @@ impl<'a> Series<'a> {
         let Told { committed, maybe, .. } = &mut self.told;
         figures.nobodys += (&(&stands - committed) - maybe).len() as u64;
         committed.clear();
-        *maybe = stands;
+        maybe.clone_from(&stands);
+        self.stood = stands;
         if broken.is_empty() { Ok(()) } else { Err(broken) }
     }
 
