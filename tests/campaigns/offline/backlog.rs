@@ -253,6 +253,7 @@ impl Device {
         for said in workload.kill().map_err(one)? {
             told.note(&said);
         }
+        arrivals.catch_up();
         drop(opened);
 
         let mut broken = std::mem::take(&mut arrivals.damaged);

@@ -60,8 +60,10 @@ impl BlackHole {
 
         let stands = audit::readings(&Connection::open(&database).unwrap()).unwrap();
         arrivals.wait_for(&stands);
+        arrivals.catch_up();
         let mut broken = std::mem::take(&mut arrivals.damaged);
         broken.extend(audit::durable(&told, &stands));
+        broken.extend(audit::announced(&told, &stands, 1));
         broken.extend(audit::delivered(&stands, &arrivals.readings));
         broken.extend(audit::repeated(&arrivals.readings, told.reconnects, REPEATED));
         broken.extend(audit::sound(&database));
@@ -109,13 +111,7 @@ struct Device {
 impl Device {
     /// Notes what it says until then, or until it says what is waited for.
     fn hear(&mut self, until: Instant, wanted: impl Fn(&Said) -> bool) -> Result<bool, String> {
-        while let Some(said) = self.workload.hear(until)? {
-            self.told.note(&said);
-            if wanted(&said) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        self.workload.hear_until(until, wanted, |said| self.told.note(said))
     }
 
     fn wait_for(&mut self, wanted: &Said, within: Duration) -> Result<(), String> {
