@@ -16,7 +16,7 @@ Puts the outbox to the test, from outside. Exits with 1 if a promise was broken.
 
 Usage: scripts/prove CAMPAIGN [OPTIONS]
 
-  --full            the full form, which takes an hour; else the short one
+  --full            the full form, most of which take hours; else the short one
   --count N         as many as this instead
   --seed N          decides what happens, not how fast; by default another one
                     each time
