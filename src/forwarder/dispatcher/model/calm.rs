@@ -9,7 +9,8 @@ use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hasher};
 use std::sync::Mutex;
 
 use super::configuration::Configuration;
-use super::world::{Event, World};
+use super::events::Event;
+use super::world::World;
 
 /// Far more than any course of a few rows takes.
 const MOST: usize = 1_000;

@@ -17,6 +17,7 @@
 mod calm;
 mod clockless;
 mod configuration;
+mod events;
 mod facts;
 mod faults;
 mod world;
@@ -30,8 +31,9 @@ use stateright::{Checker, HasDiscoveries, Model, Path, Property};
 
 use calm::Settling;
 use configuration::{Configuration, Size, configurations};
+use events::Event;
 use facts::Promise;
-use world::{Event, World};
+use world::World;
 
 struct Explored {
     configuration: Configuration,
