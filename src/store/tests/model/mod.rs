@@ -13,6 +13,7 @@
 
 mod actions;
 mod judge;
+mod people;
 mod play;
 mod rows;
 
