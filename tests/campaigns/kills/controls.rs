@@ -106,7 +106,7 @@ fn repeated(times: usize) -> impl Iterator<Item = Reading> {
 /// Twenty rows, one of which was committed and not told, one shed at first; one kill, one reconnect.
 fn truth() -> Evidence {
     let all: Vec<Reading> = (1..=20).map(reading).collect();
-    let mut evidence = Evidence { kills: 1, window: 16, ..Evidence::default() };
+    let mut evidence = Evidence { kills: 1, writers: 1, window: 16, ..Evidence::default() };
     evidence.told.reconnects = 1;
     evidence.told.committed.extend(all[..19].iter());
     evidence.stands.extend(&all);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use edge_outbox::rusqlite::Connection;
 use tempfile::TempDir;
 
-use super::evidence::{Evidence, WRITERS};
+use super::evidence::Evidence;
 use super::fault::{self, Storm};
 use super::shore::Shore;
 use super::tally::Tally;
@@ -28,6 +28,8 @@ const WORTH_A_WORD: Duration = Duration::from_secs(5);
 /// The faults of a last life catch up with the kills for so long at most.
 const CATCH_UP: Duration = Duration::from_secs(10);
 const KEYS: usize = 8;
+/// Threads that write in one life, at most.
+const WRITERS: usize = 4;
 
 /// What is drawn for a database.
 #[derive(Debug)]
@@ -149,7 +151,9 @@ impl<'a> Database<'a> {
 
     fn start(&mut self, proxy: &Proxy) -> Workload {
         let mut command = self.command(proxy);
-        command.args(["--writers", &self.chance.of(1..=WRITERS).to_string()]);
+        let writers = self.chance.of(1..=WRITERS);
+        self.evidence.writers += writers;
+        command.args(["--writers", &writers.to_string()]);
         if self.chance.one_in(3) {
             command.args(["--rate", &self.chance.of(50..=1_000).to_string()]);
         }

@@ -7,8 +7,6 @@ use crate::workload::Reading;
 
 /// What is settled together, and the 16 of one row that is looked at more than once: see `Settings::window`.
 const SETTLEMENT: u64 = 516;
-/// The most that a life has. Each may be killed between its commit and its word of it.
-pub const WRITERS: usize = 4;
 
 /// What the witnesses tell of one database, over all its lives.
 #[derive(Clone, Default)]
@@ -28,6 +26,8 @@ pub struct Evidence {
     /// What does not read as it was written, and whatever else nobody should see.
     pub strange: Vec<String>,
     pub kills: u64,
+    /// Of all lives that were killed: each may have committed once, and not said so.
+    pub writers: usize,
     pub window: u64,
 }
 
@@ -36,7 +36,7 @@ impl Evidence {
     pub fn judge(&self) -> Vec<String> {
         let mut broken = self.strange.clone();
         broken.extend(audit::durable(&self.told, &self.stands));
-        broken.extend(audit::announced(&self.told, &self.stands, self.kills as usize * WRITERS));
+        broken.extend(audit::announced(&self.told, &self.stands, self.writers));
         broken.extend(audit::complete(&self.stands, &self.arrived));
         broken.extend(self.ghosts_on_the_wire());
         broken.extend(audit::in_order("was sent", &self.sent));
