@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use edge_outbox::broker::InProcess;
 use edge_outbox::broker::in_process::{Seen, Unsubscribed};
 use edge_outbox::rusqlite::config::DbConfig;
-use edge_outbox::{FailedMessage, Inspector, Message, Outbox, Payload, Storage};
+use edge_outbox::{Error, FailedMessage, Inspector, Message, Outbox, Payload, Storage};
 
 use super::template::{Damage, Template, written};
 use crate::SOON;
@@ -24,7 +24,8 @@ pub fn judge(template: &Template, damage: &Damage) -> Result<Vec<&'static str>, 
     let outbox = match opened {
         Ok(outbox) => outbox,
         Err(error) if damage.in_table => return Err(format!("not opened, where only rows are damaged: {error}")),
-        Err(_) => return Ok(vec!["noticed by SQLite at the opening"]),
+        Err(Error::Damaged(_) | Error::NotADatabase { .. }) => return Ok(vec!["noticed by SQLite at the opening"]),
+        Err(_) => return Ok(vec!["refused at the opening for another reason"]),
     };
     let mut life = Life { template, damage, outbox, broker, reported: false, intact: None };
     life.go_to_its_end()?;

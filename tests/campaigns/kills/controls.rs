@@ -10,6 +10,9 @@ use crate::chance::Chance;
 use crate::proxy::Proxy;
 use crate::workload::Reading;
 
+/// More than are on their way at a time when a session ends, of one key in eight.
+const FORGOTTEN: usize = 10;
+
 /// How many lies there were.
 ///
 /// # Errors
@@ -21,13 +24,15 @@ pub fn run(args: &Args) -> Result<usize, String> {
 }
 
 /// In the real world: the proxy says PUBACK, and the broker never gets the message. That is written down long before
-/// the next kill, so that nothing sends it again.
+/// the next kill, so that nothing sends it again. Several of them: one may be sent again all the same, by a program that
+/// had given up the session before it heard of it (seen on a busy machine).
 fn a_broker_that_acknowledges_and_forgets(args: &Args) -> Result<(), String> {
     let forgets = |proxy: &Proxy| {
         let before = proxy.look(|traffic| traffic.effects);
-        proxy.refuse("biz/3", 0, 1);
-        let forgotten = proxy
-            .wait_for("a message to forget", |traffic| (traffic.effects > before).then_some(traffic.published.len()));
+        proxy.refuse("biz/3", 0, FORGOTTEN);
+        let forgotten = proxy.wait_for("messages to forget", |traffic| {
+            (traffic.effects >= before + FORGOTTEN).then_some(traffic.published.len())
+        });
         proxy.wait_for("many more", |traffic| (traffic.published.len() > forgotten + 300).then_some(()));
     };
     real(args, Duration::from_secs(60), forgets, "never arrived")
