@@ -53,7 +53,7 @@ It says, one a line, each flushed:
 A line `drain` on its standard input stops the writers until a line `write`, and
 DRAINED is said in between; after `pause` nothing is sent until `resume`. Any
 other error goes to standard error, and it goes on; only where the outbox cannot
-be opened it ends, with 1.";
+be opened, or does not come to its end within ten seconds, it ends with 1.";
 
 /// The command line, checked.
 pub struct Args {

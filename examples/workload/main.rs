@@ -50,7 +50,12 @@ fn run(args: &Args) -> Result<ExitCode, Box<dyn StdError>> {
     let outbox = open(args)?;
     writer::make_table(&outbox)?;
     say("OPEN");
-    let drained = if args.drain { wait_until_drained(&outbox, until) } else { work(args, &outbox, until) };
+    let drained = if args.drain {
+        wait_until_drained(&outbox, until)
+    } else {
+        work(args, &outbox, until);
+        true
+    };
     outbox.shutdown(Duration::from_secs(10))?;
     Ok(if drained { ExitCode::SUCCESS } else { ExitCode::from(3) })
 }
@@ -74,7 +79,7 @@ fn open(args: &Args) -> Result<Outbox, Error> {
 }
 
 /// Writes until then, or for ever, but while it is told to drain.
-fn work(args: &Args, outbox: &Outbox, until: Option<Instant>) -> bool {
+fn work(args: &Args, outbox: &Outbox, until: Option<Instant>) {
     let orders = orders();
     // Held by each transaction: whoever changes it knows that none is under way.
     let (writing, over) = (RwLock::new(true), AtomicBool::new(false));
@@ -113,7 +118,6 @@ fn work(args: &Args, outbox: &Outbox, until: Option<Instant>) -> bool {
         }
         over.store(true, Ordering::Relaxed);
     });
-    true
 }
 
 enum Order {

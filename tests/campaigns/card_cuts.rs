@@ -112,6 +112,7 @@ fn run(args: &Args) -> Verdict {
     }
     let mut broken = Vec::new();
     let mut words = Vec::new();
+    let mut tried = control;
     if control {
         match lost_without_syncs(args) {
             Ok(told) => words.push(told),
@@ -126,6 +127,7 @@ fn run(args: &Args) -> Verdict {
             words.push(format!("{} SKIPPED: {why}", kind.name()));
             continue;
         }
+        tried = true;
         let mut figures = Figures::default();
         broken.extend(cuts(args, kind, count, &mut figures));
         words.push(format!("{}: {}", kind.name(), figures.words()));
@@ -133,7 +135,11 @@ fn run(args: &Args) -> Verdict {
     for words in &words {
         println!("  {words}");
     }
-    if broken.is_empty() { Verdict::Kept(words.join("; ")) } else { Verdict::Broken(broken) }
+    match (broken.is_empty(), tried) {
+        (false, _) => Verdict::Broken(broken),
+        (true, true) => Verdict::Kept(words.join("; ")),
+        (true, false) => Verdict::Skipped(words.join("; ")),
+    }
 }
 
 /// Series after series, until one is broken.

@@ -41,6 +41,7 @@ mod subscriber;
 #[path = "../support/clock.rs"]
 mod wall_clock;
 
+use std::panic;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -48,6 +49,9 @@ use crate::args::Args;
 
 /// Far beyond what any of this takes, the slowest machine included.
 const SOON: Duration = Duration::from_secs(60);
+
+/// As a program ends whose main thread panics.
+const PANICKED: u8 = 101;
 
 /// What a campaign came to.
 pub enum Verdict {
@@ -93,7 +97,14 @@ fn main() -> ExitCode {
     };
     println!("{}: {} {}, seed {}", campaign.name, args.count, campaign.counts.0, args.seed);
     let begun = Instant::now();
-    let verdict = (campaign.run)(&args);
+    let verdict = match panic::catch_unwind(|| (campaign.run)(&args)) {
+        Ok(verdict) => verdict,
+        // Of the campaign, or of something that it needs: nothing is known of what it tries.
+        Err(_) => {
+            println!("{}: it panicked, see above; again: {}", campaign.name, args.again(campaign.name));
+            return ExitCode::from(PANICKED);
+        }
+    };
     let seconds = begun.elapsed().as_secs_f64();
     match verdict {
         Verdict::Kept(what) => println!("{}: KEPT in {seconds:.1} s, seed {}: {what}", campaign.name, args.seed),

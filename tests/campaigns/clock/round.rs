@@ -328,7 +328,7 @@ impl Stage {
         self.broken.extend(audit::sound(&database));
         self.figures.reconnects = self.told.reconnects;
         self.figures.readings = stands.len() as u64;
-        self.figures.again = (arrived.len() - stands.len().min(arrived.len())) as u64;
+        self.figures.again = audit::repeats(arrived);
         let seen = self.seen(round);
         self.broken.extend(seen.err());
         Ok(())

@@ -244,8 +244,9 @@ impl Tally {
 pub fn shows(control: Control, tally: &Tally) -> Result<String, String> {
     let Tally { images, broken_images, .. } = tally;
     if *broken_images == 0 {
+        let why = tally.broken.first().map_or(String::new(), |why| format!("; {why}"));
         return Err(format!(
-            "control {control:?}: no loss is seen in {images} images: the recorder or the judge is broken"
+            "control {control:?}: no loss is seen in {images} images: the recorder or the judge is broken{why}"
         ));
     }
     Ok(format!("control {control:?}: {broken_images} of {images} images broken, as they must be"))
