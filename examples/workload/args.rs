@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use edge_outbox::Settings;
+use edge_outbox::{Backoff, Settings};
 use lexopt::prelude::*;
 
 const HELP: &str = "\
@@ -36,7 +36,11 @@ Usage: workload --db FILE --broker URL --seed N [OPTIONS]
   --max-pending N      messages that may be pending; no limit by default
   --settings JSON      of the outbox, e.g. {\"window\":16,\"settle_after\":\"10ms\"};
                        without it a disk may be filled to the last byte
-                       (keep_free 0), and 1 MiB of it is in reserve
+                       (keep_free 0), 1 MiB of it is in reserve, and whoever
+                       breaks its network need not wait for long: the broker is
+                       looked for every second, and so is what it refused for
+                       now; an answer is waited for 2 s (ack_timeout), and so
+                       is a connection where the URL says nothing else
   --drain              forwards, and writes nothing; ends with 0 once nothing is
                        pending, with 3 if --seconds are over before
 
@@ -92,7 +96,7 @@ impl Args {
             duration: None,
             synchronous: Synchronous::Full,
             checkpoint: None,
-            settings: on_a_small_disk(),
+            settings: for_tests(),
             drain: false,
         };
         let mut parser = lexopt::Parser::from_env();
@@ -124,9 +128,19 @@ impl Args {
     }
 }
 
-/// A disk is to be full only when it is, also one of a few megabytes.
-fn on_a_small_disk() -> Settings {
-    Settings { keep_free: 0, reserve: 1 << 20, ..Settings::default() }
+/// A disk is to be full only when it is, also one of a few megabytes; and once a network is well again, everything is to
+/// go within seconds. A device would rather take the defaults, which spare the link.
+fn for_tests() -> Settings {
+    let soon = Backoff { first: Duration::from_millis(100), longest: Duration::from_secs(1) };
+    Settings {
+        keep_free: 0,
+        reserve: 1 << 20,
+        ack_timeout: Duration::from_secs(2),
+        reconnect: soon,
+        retry: soon,
+        max_attempts: 1_000,
+        ..Settings::default()
+    }
 }
 
 fn number(name: &str, parser: &mut lexopt::Parser, most: u64) -> Result<u64, lexopt::Error> {

@@ -13,8 +13,14 @@ use crate::writer::Reading;
 /// The broker of that URL.
 pub fn of(url: &str) -> Result<Announced, Error> {
     let broker: Box<dyn Broker> =
-        if url == "in-process" { Box::new(in_process()?) } else { Box::new(Mqtt::from_url(url)?) };
+        if url == "in-process" { Box::new(in_process()?) } else { Box::new(Mqtt::from_url(&impatient(url))?) };
     Ok(Announced { broker, sessions: 0 })
+}
+
+/// Looks for the broker no longer than for an answer, unless it says for how long.
+fn impatient(url: &str) -> String {
+    let separator = if url.contains('?') { '&' } else { '?' };
+    if url.contains("connect_timeout=") { url.to_owned() } else { format!("{url}{separator}connect_timeout=2s") }
 }
 
 /// One that tells of each message before it is acknowledged.

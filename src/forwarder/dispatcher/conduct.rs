@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::flight::Item;
 use super::session::{Ending, Session};
-use super::suspects::Judgement;
+use super::suspects::{End, Judgement};
 use super::{Action, Dispatcher};
 use crate::broker::Limits;
 use crate::settings::Ordering;
@@ -36,7 +36,7 @@ impl Dispatcher {
     /// The session ended; a word about an earlier one, or a second one, is ignored.
     pub fn down(&mut self, session: u64, ending: Ending) {
         if session == self.sessions.number && !matches!(self.sessions.state, Session::Down { .. }) {
-            self.end_session(ending);
+            self.end_session(ending, End::Broken);
         }
     }
 
@@ -79,11 +79,11 @@ impl Dispatcher {
     }
 
     fn give_up(&mut self) -> Action {
-        self.end_session(Ending::Unreachable);
+        self.end_session(Ending::Unreachable, End::GivenUp);
         Action::Disconnect(self.now)
     }
 
-    pub(super) fn end_session(&mut self, ending: Ending) {
+    pub(super) fn end_session(&mut self, ending: Ending, end: End) {
         let stood = matches!(self.sessions.state, Session::Up { .. });
         let in_flight = self.flight.open();
         let oldest = self.flight.oldest().into_iter().chain(self.returned.end()).min().map(|(_, id, sent)| (id, sent));
@@ -103,7 +103,7 @@ impl Dispatcher {
         let (lanes, strict) = (&self.lanes, self.rules.ordering == Ordering::Strict);
         // In strict order the others of its key wait for it; else those of a lane whose probe it is.
         let holds_up = |item: &Item| strict && item.row.key.is_some() || lanes.are_probed_by(item.row.id);
-        match self.suspects.session_ended(self.now, oldest, self.rules.bounds.suspects, holds_up) {
+        match self.suspects.session_ended(self.now, end, oldest, self.rules.bounds.suspects, holds_up) {
             Judgement::Nothing => {}
             Judgement::Suspect(id) => {
                 if let Some(item) = self.resend.remove(&id) {

@@ -20,6 +20,10 @@
 //! 6. When no more can be set aside nothing else is sent: the idle session is the control, and is proof enough, or what
 //!    stands behind them would wait for ever.
 //!
+//! 7. Where nobody answered anything in a session and we gave it up for that, it may be that nobody listened. What was
+//!    found out in such a *deaf* session sets aside and parks like the rest while the broker is mute, but it counts for
+//!    nothing once the broker speaks: with the first answer in a session each suspect with nothing else against it is sent again.
+//!
 //! Why the controls grow: the first is short, so that an innocent message goes soon after the link has healed. All three
 //! together are 210 times as long as a death took. If sessions end by chance, at whatever rate, that they end four
 //! times within that time and never in the 210 others happens once in 400 million trials.
@@ -61,11 +65,17 @@ struct Suspect {
     /// Whether deaths were taken back because a control died: it is not sent again before one has lived. With several
     /// of the kind at the head of the queue each would otherwise be tried again for every strike of the next.
     put_back: bool,
+    /// Whether all that is held against it was found out in deaf sessions.
+    deaf: bool,
 }
 
 impl Suspect {
-    /// Longer after every death: a link that breaks by the clock must not fall in step with the trials.
-    fn control(&self) -> Duration {
+    /// Longer after every death: a link that breaks by the clock must not fall in step with the trials. `answered`:
+    /// whether the broker has answered anything in this session.
+    fn control(&self, answered: bool) -> Duration {
+        if self.deaf && answered {
+            return Duration::ZERO;
+        }
         let deaths = self.deaths.max(u8::from(self.put_back)).min(DEATHS_ALONE);
         let times = CONTROLS[usize::from(deaths).min(CONTROLS.len() - 1)];
         let control = self.exposure.saturating_mul(times).max(SHORTEST_CONTROL * u32::from(deaths));
@@ -76,9 +86,23 @@ impl Suspect {
         control.saturating_mul(1 << (self.deaths - deaths).min(16)).min(LONGEST_WAIT)
     }
 
+    /// A session ended on it alone.
+    fn die(&mut self, exposure: Duration, deaf: bool) {
+        self.put_back = false;
+        self.exposure = self.exposure.max(exposure);
+        if deaf && self.deaths > 0 && !self.deaf {
+            return; // what was found out before, while somebody listened, stands
+        }
+        if self.deaf && !deaf {
+            self.deaths = 0;
+        }
+        self.deaf = deaf;
+        self.deaths = self.deaths.saturating_add(1);
+    }
+
     /// Whether it had its trials, and only an answer to another message can tell what it is.
     fn lacks_witness(&self) -> bool {
-        self.deaths >= DEATHS_ALONE && !self.witnessed
+        self.deaths >= DEATHS_ALONE && (self.deaf || !self.witnessed)
     }
 }
 
@@ -105,6 +129,15 @@ struct Control {
     since: Duration,
     heard: Duration,
     pinged: bool,
+}
+
+/// How a session came to its end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum End {
+    /// The other side, or the link, ended it.
+    Broken,
+    /// We did: an answer was overdue.
+    GivenUp,
 }
 
 /// What the end of a session means for the suspects.
@@ -158,7 +191,10 @@ impl Suspects {
         // If sessions ended on that one too, it was the broker, or the link, and the others' deaths prove as little.
         let cleared = self.aside.get(&id).is_some_and(|suspect| suspect.deaths > 0);
         for suspect in self.aside.values_mut() {
-            (suspect.deaths, suspect.witnessed) = if cleared { (0, false) } else { (suspect.deaths, true) };
+            if cleared {
+                (suspect.deaths, suspect.deaf) = (0, false);
+            }
+            suspect.witnessed = !cleared;
         }
     }
 
@@ -190,7 +226,7 @@ impl Suspects {
     /// Whether the other side is to be asked for a sign of life: the control has lived long enough, if it lives.
     pub fn wants_ping(&mut self, now: Duration) -> bool {
         let Some(Control { since, heard, .. }) = self.control else { return false };
-        let needed = |suspect: &Suspect| since.saturating_add(suspect.control());
+        let needed = |suspect: &Suspect| since.saturating_add(suspect.control(self.answered));
         let silent = self.in_turn().any(|suspect| now >= needed(suspect) && heard < needed(suspect));
         let asks = silent && self.tried.is_none();
         asks && self.control.as_mut().is_some_and(|control| !std::mem::replace(&mut control.pinged, true))
@@ -211,7 +247,7 @@ impl Suspects {
         if self.tried.is_none() {
             let Control { since, heard, .. } = self.control?;
             let lived = |suspect: &&Suspect| {
-                let needed = since.saturating_add(suspect.control());
+                let needed = since.saturating_add(suspect.control(self.answered));
                 heard >= needed && now >= needed || now >= needed.saturating_add(SILENT_CONTROL)
             };
             let next = self.in_turn().filter(lived).map(|s| (s.deaths, s.item.row.id)).min()?;
@@ -225,7 +261,7 @@ impl Suspects {
     pub fn due(&self) -> Option<Duration> {
         let control = self.control.as_ref()?;
         let ready = |suspect: &Suspect| {
-            let needed = control.since.saturating_add(suspect.control());
+            let needed = control.since.saturating_add(suspect.control(self.answered));
             if control.heard < needed && control.pinged { needed.saturating_add(SILENT_CONTROL) } else { needed }
         };
         self.in_turn().map(ready).min()
@@ -246,19 +282,22 @@ impl Suspects {
         let id = item.row.id;
         self.dead_controls = 0;
         let exposure = self.strikes.get(&id).map_or(Duration::ZERO, |(_, exposure)| *exposure);
-        self.aside.insert(id, Suspect { item, deaths: 0, exposure, witnessed: false, put_back: false });
+        let suspect = Suspect { item, deaths: 0, exposure, witnessed: false, put_back: false, deaf: false };
+        self.aside.insert(id, suspect);
     }
 
-    /// A session that stood has ended; `oldest` was unsettled and had been sent at that time. `holds_up`: others wait for
-    /// that one, if it stands aside, and so cannot be its witnesses.
+    /// A session that stood has ended, or was given up for want of an answer; `oldest` was unsettled and had been sent at
+    /// that time. `holds_up`: others wait for that one, if it stands aside, and so cannot be its witnesses.
     pub fn session_ended(
         &mut self,
         now: Duration,
+        end: End,
         oldest: Option<(i64, Duration)>,
         most: usize,
         holds_up: impl FnOnce(&Item) -> bool,
     ) -> Judgement {
         let control = self.control.take();
+        let deaf = end == End::GivenUp && !self.answered;
         let exposure = oldest.map(|(_, sent)| now.saturating_sub(sent)).unwrap_or_default();
         let oldest = oldest.map(|(id, _)| id);
 
@@ -267,13 +306,11 @@ impl Suspects {
         let another = self.may_do_without_witness(now);
         // A suspect is never sent but alone.
         if let Some((id, suspect)) = oldest.and_then(|id| Some((id, self.aside.get_mut(&id)?))) {
-            suspect.deaths = suspect.deaths.saturating_add(1);
-            suspect.put_back = false;
-            suspect.exposure = suspect.exposure.max(exposure);
+            suspect.die(exposure, deaf);
             if suspect.deaths < DEATHS_ALONE {
                 return Judgement::Nothing;
             }
-            if suspect.witnessed || full {
+            if full || !suspect.lacks_witness() {
                 return Judgement::Guilty(id);
             }
             if another && (alone || holds_up(&suspect.item)) {
@@ -282,12 +319,12 @@ impl Suspects {
             }
             return Judgement::Nothing;
         }
-        let needed = self.aside.values().map(Suspect::control).max();
+        let needed = self.aside.values().map(|suspect| suspect.control(self.answered)).max();
         let lived = control.map(|control| control.heard.saturating_sub(control.since)).unwrap_or_default();
         if needed.is_some_and(|needed| lived < needed) {
             self.dead_controls += 1;
             for suspect in self.aside.values_mut() {
-                (suspect.deaths, suspect.witnessed, suspect.put_back) = (0, false, true);
+                (suspect.deaths, suspect.witnessed, suspect.put_back, suspect.deaf) = (0, false, true, deaf);
             }
             if oldest.is_none() || self.dead_controls > 2 * STRIKES {
                 self.dead_controls = 0;

@@ -14,7 +14,7 @@ fn item(id: i64) -> Item {
 /// A session comes up at `at`, lives for `life` and ends with `oldest` in flight since it came up.
 fn session(suspects: &mut Suspects, at: Duration, life: Duration, oldest: Option<i64>) -> Judgement {
     suspects.session_up(at);
-    let judgement = suspects.session_ended(at + life, oldest.map(|id| (id, at)), 4, |_| false);
+    let judgement = suspects.session_ended(at + life, End::Broken, oldest.map(|id| (id, at)), 4, |_| false);
     if let Judgement::Suspect(id) = judgement {
         suspects.set_aside(item(id));
     }
@@ -69,8 +69,10 @@ fn a_suspect_that_is_answered_after_all_takes_back_the_deaths_of_the_others() {
 
 #[test]
 fn what_only_lacks_a_witness_is_tried_less_and_less_often() {
-    let suspect =
-        |deaths| Suspect { item: item(7), deaths, exposure: MOMENT, witnessed: false, put_back: false }.control();
+    let suspect = |deaths| {
+        Suspect { item: item(7), deaths, exposure: MOMENT, witnessed: false, put_back: false, deaf: false }
+            .control(true)
+    };
     assert_eq!([4, 5, 6].map(suspect), [4, 8, 16].map(Duration::from_secs));
     assert_eq!(suspect(u8::MAX), LONGEST_WAIT);
 }
@@ -115,7 +117,10 @@ fn a_suspect_that_others_wait_for_is_judged_without_a_witness() {
     for (others_wait, judgement) in [(true, Judgement::Guilty(7)), (false, Judgement::Nothing)] {
         let mut suspects = two_deadly_suspects();
         suspects.session_up(Duration::ZERO);
-        assert_eq!(suspects.session_ended(MOMENT, Some((7, Duration::ZERO)), 4, |_| others_wait), judgement);
+        assert_eq!(
+            suspects.session_ended(MOMENT, End::Broken, Some((7, Duration::ZERO)), 4, |_| others_wait),
+            judgement
+        );
     }
 }
 
@@ -146,4 +151,44 @@ fn a_death_of_the_control_takes_back_the_deaths_before_it() {
     }
     assert_eq!(session(&mut suspects, Duration::ZERO, MOMENT, Some(8)), Judgement::Nothing);
     assert_eq!(session(&mut suspects, Duration::ZERO, MOMENT, Some(7)), Judgement::Nothing);
+}
+
+const ACK_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A session begins now, the message `answered` is answered in it, if any, and then `id` is not, until it is given up.
+fn mute(suspects: &mut Suspects, now: &mut Duration, answered: Option<i64>, id: i64) -> Judgement {
+    suspects.session_begun(*now);
+    if let Some(answered) = answered {
+        suspects.answered(*now, answered);
+    }
+    let sent = *now;
+    *now += ACK_TIMEOUT;
+    let judgement = suspects.session_ended(*now, End::GivenUp, Some((id, sent)), 4, |_| false);
+    if let Judgement::Suspect(id) = judgement {
+        suspects.set_aside(item(id));
+    }
+    judgement
+}
+
+#[test]
+fn what_came_under_suspicion_while_the_broker_was_mute_is_sent_with_its_first_answer() {
+    let (mut suspects, mut now) = (Suspects::default(), Duration::ZERO);
+    (0..STRIKES + DEATHS_ALONE).for_each(|_| drop(mute(&mut suspects, &mut now, None, 7)));
+    assert!(suspects.contains(7));
+    suspects.session_begun(now);
+    assert_eq!(suspects.trial(now), None);
+    suspects.answered(now, 8);
+    assert_eq!(suspects.trial(now), Some(7));
+}
+
+#[test]
+fn what_the_broker_does_not_answer_while_it_answers_others_is_parked_for_that_alone() {
+    let (mut suspects, mut now) = (Suspects::default(), Duration::ZERO);
+    (0..STRIKES + DEATHS_ALONE - 1).for_each(|_| drop(mute(&mut suspects, &mut now, None, 7)));
+    for _ in 1..DEATHS_ALONE {
+        assert_eq!(mute(&mut suspects, &mut now, Some(8), 7), Judgement::Nothing);
+        // And a mute session in between proves nothing.
+        assert_eq!(mute(&mut suspects, &mut now, None, 7), Judgement::Nothing);
+    }
+    assert_eq!(mute(&mut suspects, &mut now, Some(8), 7), Judgement::Guilty(7));
 }
