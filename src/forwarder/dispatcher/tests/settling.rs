@@ -133,6 +133,23 @@ fn one_refused_in_company_goes_once_more_by_itself_and_is_parked_if_that_is_refu
 }
 
 #[test]
+fn a_probe_that_is_refused_for_now_once_more_waits_again_and_its_lane_with_it() {
+    let mut bench = Bench::new(vec![row(1, Some("k"), "t"), row(2, Some("k"), "t")]);
+    bench.run();
+    bench.say(bench.sent[0], refused(Verdict::Later));
+    bench.say(bench.sent[0], refused(Verdict::Later));
+    bench.run();
+    for _ in 0..3 {
+        bench.now += bench.dispatcher.rules.retry.longest;
+        bench.run();
+        assert_eq!(bench.sent_rows(), [1]);
+        bench.say(bench.sent[0], refused(Verdict::Later));
+        bench.run();
+        assert!(bench.sent.is_empty(), "{:?}", bench.sent);
+    }
+}
+
+#[test]
 fn a_message_has_as_many_attempts_as_it_was_given() {
     let mut bench = Bench::new(vec![row(1, None, "t")]);
     bench.dispatcher.rules.max_attempts = 3;
