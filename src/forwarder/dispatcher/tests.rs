@@ -121,7 +121,9 @@ impl Bench {
         let is_held = |id: i64| self.held.iter().any(|(_, row)| row.id == id);
         let rows = match query {
             Query::Lanes { .. } => return self.dispatcher.lanes_found(query, Vec::new()),
-            Query::Again { after, .. } => self.again.iter().filter(|row| row.id > *after).cloned().collect(),
+            Query::Again { after, rows } => {
+                self.again.iter().filter(|row| row.id > *after).take(*rows).cloned().collect()
+            }
             Query::Fresh { after, .. } => {
                 self.rows.iter().filter(|row| row.id > *after && !is_held(row.id)).cloned().collect()
             }

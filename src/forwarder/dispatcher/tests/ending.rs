@@ -139,6 +139,15 @@ fn a_pause_ends_the_session_and_none_begins_before_it_is_over() {
 }
 
 #[test]
+fn who_is_paused_without_a_session_waits_for_nothing() {
+    let mut bench = two_in_flight();
+    bench.dispatcher.down(bench.session(), Ending::Refused);
+    assert!(bench.run().is_some(), "the next session");
+    bench.dispatcher.pause();
+    assert_eq!(bench.run(), None);
+}
+
+#[test]
 fn a_pause_that_becomes_a_stop_has_no_more_time_than_that() {
     for (politely, orders) in [(SECOND * 3, 2), (SECOND * 6, 1), (SECOND * 60, 1)] {
         let mut bench = two_in_flight();
@@ -172,6 +181,35 @@ fn words_about_another_session_and_second_words_change_nothing() {
     assert!(is_connect(&bench.dispatcher.next(bench.now)));
     bench.dispatcher.up(session, Limits::UNLIMITED);
     assert!(matches!(bench.dispatcher.session(), Session::Connecting { .. }));
+}
+
+/// A message that sessions ended on is sent alone once a session without it has lived for a while: once it shows that.
+#[test]
+fn a_sign_of_life_of_an_earlier_session_says_nothing_of_this_one() {
+    let mut bench = Bench::new(vec![row(1, None, "t")]);
+    // Three strikes, and once alone.
+    for _ in 0..4 {
+        while bench.sent.is_empty() {
+            let until = bench.run();
+            bench.wait(until);
+        }
+        bench.dispatcher.down(bench.session(), Ending::Unreachable);
+        bench.sent.clear();
+    }
+    while !matches!(bench.dispatcher.session(), Session::Up { .. }) {
+        let until = bench.run();
+        bench.now = until.unwrap_or(bench.now);
+    }
+    bench.count(|_| true);
+    bench.now += SECOND * 2;
+    bench.run();
+    assert_eq!((&bench.said[..], bench.sent.len()), (&[Action::Ping][..], 0));
+    bench.dispatcher.alive(bench.session() - 1);
+    bench.run();
+    assert!(bench.sent.is_empty());
+    bench.dispatcher.alive(bench.session());
+    bench.run();
+    assert_eq!(bench.sent_rows(), [1]);
 }
 
 #[test]

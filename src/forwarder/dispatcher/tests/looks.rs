@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Bench, Writes, row};
+use super::{Bench, Writes, refused, row};
+use crate::broker::Verdict;
 use crate::forwarder::Outcome;
 use crate::forwarder::dispatcher::Action;
 use crate::forwarder::dispatcher::lanes::Phase;
-use crate::store::{Lane, Query, Row};
+use crate::store::{Fate, Lane, Query, Row};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MOMENT: Duration = Duration::from_nanos(1);
@@ -45,6 +46,71 @@ fn the_table_is_searched_for_waiting_rows_no_more_often_than_it_is_polled_where_
     bench.now = searched_at + poll;
     bench.run();
     assert_eq!(bench.count(searches), 1);
+}
+
+fn waits(ids: std::ops::RangeInclusive<i64>) -> Vec<Row> {
+    ids.map(|id| Row { attempts: 1, wait: SECOND, ..row(id, None, "t") }).collect()
+}
+
+#[test]
+fn waiting_rows_are_found_64_at_a_time_and_all_of_them_at_once() {
+    for (rows, looks) in [(63, 1), (64, 2), (130, 3)] {
+        let mut bench = Bench::new(Vec::new());
+        bench.again = waits(1..=rows);
+        bench.run();
+        // The look for lanes, which found none, has another round look whether one was released.
+        bench.now = SECOND / 2;
+        bench.run();
+        assert_eq!(bench.dispatcher.waiting.len() as i64, rows);
+        assert!(bench.count(searches) >= looks, "{rows} rows");
+        bench.now = SECOND * 2;
+        bench.run();
+        assert_eq!(bench.sent.len() as i64, rows);
+    }
+}
+
+#[test]
+fn no_more_waiting_rows_are_known_than_may_be_and_the_others_are_found_when_there_is_room() {
+    let mut bench = Bench::new(Vec::new());
+    bench.dispatcher.rules.bounds.waiting = 2;
+    bench.again = waits(1..=3);
+    bench.run();
+    assert_eq!(bench.dispatcher.waiting.len(), 2);
+    bench.count(searches);
+    bench.now = SECOND / 2;
+    bench.run();
+    assert_eq!(bench.count(searches), 0);
+    bench.rows = bench.again.clone();
+    bench.now = SECOND;
+    bench.run();
+    assert_eq!(bench.sent_rows(), [1, 2]);
+    assert!(bench.count(searches) > 0 && bench.dispatcher.waiting.contains(3));
+}
+
+/// Where the table does not show yet what was decided, a look at it would find rows that are settled, and miss others.
+#[test]
+fn what_was_decided_about_waiting_rows_is_written_before_the_table_is_searched_for_them() {
+    let decided: [fn(&mut Bench); 2] = [
+        |bench| bench.say(bench.sent[0], refused(Verdict::Later)),
+        |bench| {
+            bench.dispatcher.ledger.push(bench.now, 1, Fate::Sent, true);
+            bench.sent.clear();
+        },
+    ];
+    for (number, decide) in decided.into_iter().enumerate() {
+        let mut bench = Bench::new(vec![row(1, None, "t")]);
+        bench.dispatcher.rules.settle_after = SECOND * 3_600;
+        bench.run();
+        bench.now = SECOND;
+        bench.run();
+        bench.count(searches);
+        decide(&mut bench);
+        bench.dispatcher.committed();
+        bench.now += bench.dispatcher.rules.poll_interval;
+        bench.run();
+        let order: Vec<_> = bench.said.iter().filter(|action| searches(action) || writes(action)).map(writes).collect();
+        assert_eq!(order, [true, false], "{number}: {:?}", bench.said);
+    }
 }
 
 #[test]
@@ -102,6 +168,21 @@ fn lanes_that_had_no_room_are_looked_for_again_after_a_while_or_when_a_topic_ope
     bench.say(bench.sent[0], Outcome::Acknowledged);
     bench.run();
     assert_eq!(bench.count(looks_for_lanes), 1, "one of its topic was taken: it is open");
+}
+
+#[test]
+fn what_was_decided_is_written_before_the_table_is_searched_for_lanes() {
+    let mut bench = Bench::new(vec![row(1, None, "t")]);
+    bench.dispatcher.rules.settle_after = SECOND * 3_600;
+    bench.run();
+    bench.said.clear();
+    bench.say(bench.sent[0], Outcome::Acknowledged);
+    bench.dispatcher.lanes.dormant.any = true;
+    bench.dispatcher.lanes.dormant.look_at = bench.now;
+    bench.run();
+    let order: Vec<_> =
+        bench.said.iter().filter(|action| looks_for_lanes(action) || writes(action)).map(writes).collect();
+    assert_eq!(order, [true, false], "{:?}", bench.said);
 }
 
 #[test]
