@@ -3,9 +3,12 @@
 //! Whichever call fails: the program is told by a typed error, the status says how the storage does, nothing is lost,
 //! and it goes on by itself once the calls succeed again. A message is sent if, and only if, it stands in the table.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use rustix::io::Errno;
 
-use crate::device::Device;
+use crate::device::{Device, SOON};
 use crate::faults::{ANY_CALL, ANY_FILE, DATABASE, Does, Faults, LOG, SYNC, WRITE};
 use crate::program::{Program, readings};
 
@@ -113,6 +116,46 @@ fn a_log_that_cannot_be_moved_into_the_database_is_seen_in_the_status_and_moved_
     program.wait_for_storage("the end of it", |storage| storage == "Ok");
     program.settles(&device);
     program.end();
+}
+
+/// A checkpoint syncs the log before it moves it, and so syncs what the forwarder committed without. Where that fails
+/// nobody's commit does, but Linux takes those pages for written: no later sync has them, and in a power cut whatever was
+/// committed behind them would be gone. So the log is begun anew first.
+#[test]
+fn after_a_checkpoint_that_could_not_sync_the_log_nothing_is_committed_into_it() {
+    let (device, faults) = (Device::new(), Faults::with_pages());
+    Program::install(&device);
+    let mut program = Program::start_with(&device, &faults);
+    program.write();
+    assert_eq!(program.ask("flush"), "Ok(())");
+    // Readers keep the log from being moved, and from being begun anew: one of them all of it, the other one most of it.
+    let reader = || {
+        let connection = device.sql();
+        connection.execute_batch("BEGIN; SELECT count(*) FROM reading").unwrap();
+        connection
+    };
+    let all = reader();
+    program.write();
+    let most = reader();
+    // Enough for a checkpoint to be worth it; and the forwarder's own commits behind it, without a sync.
+    for _ in 0..4 {
+        assert_eq!(program.try_write_large(), "written");
+    }
+    assert_eq!(program.ask("flush"), "Ok(())");
+    faults.some(Does::Lose, SYNC, LOG, 1, 1);
+    drop(all);
+    let until = Instant::now() + SOON;
+    while faults.failed() == 0 {
+        assert!(Instant::now() < until, "no checkpoint within {SOON:?}");
+        thread::sleep(Duration::from_millis(5));
+    }
+    let answer = program.try_write();
+    assert!(answer.starts_with("Busy("), "the log is in the reader's way: {answer}");
+    drop(most);
+    program.write_until("the log is begun anew", |answer| answer == "written");
+    program.process().kill_now();
+    faults.cut_power(&device.database()).unwrap();
+    program.judge(&readings(&device.sql()));
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod file_size;
 mod full;
 mod little_space;
 mod locked;
+mod log_switch;
 mod program;
 mod read_only;
 mod stopping;
@@ -29,6 +30,7 @@ mod faults;
 /// The parts that are played in a process of their own, by name.
 const PARTS: &[(&str, child::Part)] = &[
     ("creation::opens", creation::opens),
+    ("log_switch::switches", log_switch::switches),
     ("program::runs", program::runs),
     ("two_forwarders::forwards", two_forwarders::forwards),
 ];

@@ -1,4 +1,15 @@
-//! Rules that deserve a test of their own, beside the simulation that found them.
+//! Rules that deserve a test of their own, beside the simulation that found them; and its parts, each by itself.
+
+mod busy;
+mod ending;
+mod flight;
+mod lanes;
+mod ledger;
+mod looks;
+mod sessions;
+mod settling;
+mod topics;
+mod waiting;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,9 +27,23 @@ struct Bench {
     rows: Vec<Row>,
     newest: i64,
     held: Vec<(Lane, Row)>,
+    /// What the table's index of waiting rows shows.
+    again: Vec<Row>,
+    writes: Writes,
     sent: Vec<Ticket>,
+    /// What it said beside sending: queries, batches, orders about sessions.
+    said: Vec<Action>,
     fates: Vec<(i64, Fate)>,
     positions: Vec<i64>,
+}
+
+/// What becomes of what is to be written.
+#[derive(Clone, Copy)]
+enum Writes {
+    Stand,
+    Fail,
+    /// Others write just now.
+    Busy,
 }
 
 impl Bench {
@@ -33,18 +58,28 @@ impl Bench {
             rows,
             newest,
             held: Vec::new(),
+            again: Vec::new(),
+            writes: Writes::Stand,
             sent: Vec::new(),
+            said: Vec::new(),
             fates: Vec::new(),
             positions: Vec::new(),
         }
     }
 
-    /// Does what it says until it waits; until when.
+    /// Does what it says until it waits; until when. It never waits for a time that has passed: that would be no wait.
     fn run(&mut self) -> Option<Duration> {
         loop {
-            match self.dispatcher.next(self.now) {
+            let action = self.dispatcher.next(self.now);
+            if !matches!(action, Action::Send { .. } | Action::Wait(_)) {
+                self.said.push(action.clone());
+            }
+            match action {
                 Action::Connect(session) => self.dispatcher.up(session, Limits::UNLIMITED),
                 Action::Send { ticket, .. } => self.sent.push(ticket),
+                Action::Write(batch) if !matches!(self.writes, Writes::Stand) => {
+                    self.dispatcher.not_written(batch, matches!(self.writes, Writes::Busy));
+                }
                 Action::Write(batch) => {
                     for settlement in &batch.settlements {
                         let row = self.rows.iter().find(|row| row.id == settlement.id).cloned().expect("a row of ours");
@@ -66,8 +101,12 @@ impl Bench {
                     self.dispatcher.written(&batch);
                 }
                 Action::Read(query) => self.read(&query),
-                Action::Wait(until) => return until,
-                Action::Disconnect(_) | Action::Ping | Action::Stop => {}
+                Action::Wait(until) => {
+                    assert!(until.is_none_or(|until| until > self.now), "{until:?} has passed at {:?}", self.now);
+                    return until;
+                }
+                Action::Stop => return None,
+                Action::Disconnect(_) | Action::Ping => {}
             }
         }
     }
@@ -82,7 +121,9 @@ impl Bench {
         let is_held = |id: i64| self.held.iter().any(|(_, row)| row.id == id);
         let rows = match query {
             Query::Lanes { .. } => return self.dispatcher.lanes_found(query, Vec::new()),
-            Query::Again { .. } => Vec::new(),
+            Query::Again { after, rows } => {
+                self.again.iter().filter(|row| row.id > *after).take(*rows).cloned().collect()
+            }
             Query::Fresh { after, .. } => {
                 self.rows.iter().filter(|row| row.id > *after && !is_held(row.id)).cloned().collect()
             }
@@ -107,6 +148,15 @@ impl Bench {
 
     fn sent_rows(&self) -> Vec<i64> {
         self.sent.iter().map(|ticket| ticket.row).collect()
+    }
+
+    /// How often it said something of that kind, since it was asked last.
+    fn count(&mut self, kind: impl Fn(&Action) -> bool) -> usize {
+        std::mem::take(&mut self.said).iter().filter(|action| kind(action)).count()
+    }
+
+    fn has_stopped(&self) -> bool {
+        self.said.contains(&Action::Stop)
     }
 
     fn session(&self) -> u64 {

@@ -45,6 +45,19 @@ fn many_that_open_at_once_create_one_outbox() {
 }
 
 #[test]
+fn a_connection_syncs_as_it_did_before_its_database_was_put_into_wal_mode() {
+    for synchronous in 0..=3 {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("device.db");
+        let mut conn = Connection::open(&path).unwrap();
+        conn.pragma_update(None, "synchronous", synchronous).unwrap();
+        prepare(&mut conn, &path, Creation::Allowed, BUSY).unwrap();
+        let now: i64 = conn.pragma_query_value(None, "synchronous", |row| row.get(0)).unwrap();
+        assert_eq!(now, synchronous);
+    }
+}
+
+#[test]
 fn opening_again_changes_nothing() {
     let device = Device::new();
     device.put_many(3);
