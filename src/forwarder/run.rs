@@ -44,7 +44,7 @@ impl<'p> Run<'p> {
     /// What SQLite answers when asked for the position.
     pub fn new(parts: &'p mut Parts, paused: bool) -> Result<Self, Error> {
         let (position, newest) = parts.store.begin()?;
-        if let Err(error) = parts.store.reset_aside() {
+        if let Err(error) = parts.store.check_aside() {
             log::debug!("the counters of waiting messages stay as they are: {}", chain(&error));
         }
         let seed = RandomState::new().hash_one(newest);

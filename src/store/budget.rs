@@ -64,15 +64,31 @@ const ANY_ASIDE: &str = "
         OR EXISTS (SELECT 1 FROM main.outbox INDEXED BY outbox_held
                    WHERE held_by IS NOT NULL AND status IS NOT 'SENT' AND status IS NOT 'FAILED')";
 
-/// The counters as they have to be when nothing is set aside. They are right by themselves, unless the file was
-/// damaged or somebody wrote over them.
-const RESET: &str = "
-    UPDATE main.outbox_state SET aside = 0, aside_bytes = 0
-    WHERE id = 1
-      AND NOT EXISTS (SELECT 1 FROM main.outbox INDEXED BY outbox_again
-                      WHERE status IS NOT 'SENT' AND status IS NOT 'FAILED' AND attempts > 0 AND held_by IS NULL)
-      AND NOT EXISTS (SELECT 1 FROM main.outbox INDEXED BY outbox_held
-                      WHERE held_by IS NOT NULL AND status IS NOT 'SENT' AND status IS NOT 'FAILED')";
+/// How many rows are set aside, as the counter says, and as the indexes do; both no further than the bound.
+const ASIDE: &str = "
+    SELECT min(aside, ?1), aside = 0 AND aside_bytes IS NOT 0,
+           (SELECT count(*) FROM (
+                SELECT 1 FROM main.outbox INDEXED BY outbox_again
+                WHERE status IS NOT 'SENT' AND status IS NOT 'FAILED' AND attempts > 0 AND held_by IS NULL AND id > 0
+                LIMIT ?1)),
+           (SELECT count(*) FROM (
+                SELECT 1 FROM main.outbox INDEXED BY outbox_held
+                WHERE held_by IS NOT NULL AND status IS NOT 'SENT' AND status IS NOT 'FAILED' LIMIT ?1))
+    FROM main.outbox_state WHERE id = 1";
+
+/// So many are counted at a start: a few milliseconds.
+const COUNTED: i64 = 100_000;
+
+/// The counters as they have to be. They are right by themselves, unless the file was damaged or somebody wrote over them.
+const RECOUNT: &str = "
+    UPDATE main.outbox_state SET (aside, aside_bytes) = (
+        SELECT count(*), CAST(min(max(ifnull(sum(bytes), 0), 0), 9007199254740991) AS INTEGER) FROM (
+            SELECT bytes FROM main.outbox INDEXED BY outbox_again
+            WHERE status IS NOT 'SENT' AND status IS NOT 'FAILED' AND attempts > 0 AND held_by IS NULL
+            UNION ALL
+            SELECT bytes FROM main.outbox INDEXED BY outbox_held
+            WHERE held_by IS NOT NULL AND status IS NOT 'SENT' AND status IS NOT 'FAILED'))
+    WHERE id = 1";
 
 /// Whether a message of `size` bytes may be written as the newest row. Asks nothing where there is no budget.
 ///
@@ -110,13 +126,32 @@ pub(crate) fn pending(conn: &Connection, settled: i64, dealt_with: usize) -> Res
     Ends::of(conn, settled)?.look(conn, dealt_with)
 }
 
-/// Sets the counters right that damage has changed, where that takes no counting.
-pub(super) fn reset_aside(conn: &Connection) -> Result<(), Error> {
-    let wrong = "SELECT aside IS NOT 0 OR aside_bytes IS NOT 0 FROM main.outbox_state WHERE id = 1";
-    let wrong: bool = conn.query_row(wrong, [], |row| row.get(0))?;
-    if wrong && !conn.query_row(ANY_ASIDE, [], |row| row.get(0))? {
-        conn.execute(RESET, [])?;
+/// What is known of the rows that are set aside.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Aside {
+    counter: i64,
+    bytes_without_rows: bool,
+    /// By the indexes.
+    pub found: i64,
+}
+
+impl Aside {
+    pub fn of(conn: &Connection) -> Result<Self, Error> {
+        let aside = conn.query_row(ASIDE, [COUNTED], |row| {
+            let found = row.get::<_, i64>(2)?.saturating_add(row.get(3)?).min(COUNTED);
+            Ok(Aside { counter: decode::integer(row, 0), bytes_without_rows: row.get(1)?, found })
+        })?;
+        Ok(aside)
     }
+
+    pub fn agrees(self) -> bool {
+        self.counter == self.found && !self.bytes_without_rows
+    }
+}
+
+/// Sets the counters right.
+pub(super) fn recount_aside(conn: &Connection) -> Result<(), Error> {
+    conn.execute(RECOUNT, [])?;
     Ok(())
 }
 

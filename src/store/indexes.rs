@@ -3,6 +3,7 @@
 use log::warn;
 use rusqlite::TransactionBehavior;
 
+use super::budget::{Aside, recount_aside};
 use super::damage::{is_corrupt, is_damaged};
 use super::{Lane, Row, Store};
 use crate::Error;
@@ -83,6 +84,34 @@ impl Store {
         if self.indexes_mended {
             return Ok(false);
         }
+        self.make_indexes_anew()?;
+        // A row may be gone whose id only the old one knew.
+        self.damage.note_once("an index did not say what the table does, and is made anew");
+        Ok(true)
+    }
+
+    /// At a start: whether the indexes know as many rows as the table has counted. Of what an index hides, nobody else would
+    /// know.
+    ///
+    /// # Errors
+    /// What SQLite answers; nothing is changed then that stood right.
+    pub fn check_aside(&mut self) -> Result<(), Error> {
+        let before = match Aside::of(&self.conn) {
+            Err(Error::Damaged(_)) => None,
+            aside => Some(aside?),
+        };
+        if before.is_some_and(Aside::agrees) {
+            return Ok(());
+        }
+        self.make_indexes_anew()?;
+        let anew = Aside::of(&self.conn)?;
+        if before.is_none_or(|before| before.found != anew.found) {
+            self.damage.note_once("an index hid rows that wait, and is made anew");
+        }
+        recount_aside(&self.conn)
+    }
+
+    fn make_indexes_anew(&mut self) -> Result<(), Error> {
         for (reindex, _) in INDEXES {
             match self.conn.execute_batch(reindex) {
                 // SQLite walks through an index before it makes it anew, which does not help where that is the trouble.
@@ -91,9 +120,7 @@ impl Store {
             }
         }
         self.indexes_mended = true;
-        // A row may be gone whose id only the old one knew.
-        self.damage.note_once("an index did not say what the table does, and is made anew");
-        Ok(true)
+        Ok(())
     }
 
     /// Whether all of them can be read.

@@ -3,12 +3,13 @@
 //! Everything that is neither SENT nor FAILED is still to be dealt with. So the statements say that, and not
 //! `status = 'PENDING'`: a row whose status was damaged is then found and parked, not passed over in silence.
 
+use rusqlite::types::ValueRef;
 use rusqlite::{OptionalExtension, Statement, ToSql, ffi, named_params, params};
 
 use super::damage::{of_a_row, stands};
 use super::decode::{self, AFTER_CONTENT, AFTER_ROW, content_columns, row_columns};
 use super::settle::{is_wrong_type, park_damaged};
-use super::{Content, FailedRow, Lane, Row, Store, admin, budget, now_ms};
+use super::{Content, FailedRow, Lane, Row, Store, admin, now_ms};
 use crate::Error;
 
 /// Whether nobody has dealt with a row. One that says that it waits or is held, and does not stand in the index for that,
@@ -61,17 +62,32 @@ const LOAD: &str = concat!(
     " FROM main.outbox WHERE id = :id AND status IS NOT 'SENT' AND status IS NOT 'FAILED'"
 );
 
+// SQLite believes an index, and looks for nothing in the table that the index holds, or is made by. So it is asked whether
+// the table says the same: one bit turned over in an entry makes it another row's, or another lane's, and hides the one it
+// was for.
 const AGAIN: &str = concat!(
     "SELECT ",
     row_columns!(),
-    " FROM main.outbox INDEXED BY outbox_again
+    ", (SELECT status IS NOT 'SENT' AND status IS NOT 'FAILED' AND attempts > 0 AND held_by IS NULL
+        FROM main.outbox AS row NOT INDEXED WHERE row.id = outbox.id)
+     FROM main.outbox INDEXED BY outbox_again
      WHERE status IS NOT 'SENT' AND status IS NOT 'FAILED' AND attempts > 0 AND held_by IS NULL AND id > ?1
      ORDER BY id LIMIT ?2"
 );
 
+macro_rules! held_alike {
+    () => {
+        "(SELECT status IS NOT 'SENT' AND status IS NOT 'FAILED'
+                 AND (octet_length(row.held_by) > 65541 OR row.held_by IS outbox.held_by)
+          FROM main.outbox AS row NOT INDEXED WHERE row.id = outbox.id)"
+    };
+}
+
 const LANE: &str = concat!(
     "SELECT ",
     row_columns!(),
+    ", ",
+    held_alike!(),
     " FROM main.outbox INDEXED BY outbox_held
      WHERE held_by = ?1 AND id > ?2 AND status IS NOT 'SENT' AND status IS NOT 'FAILED' ORDER BY id LIMIT ?3"
 );
@@ -80,6 +96,8 @@ const LANE: &str = concat!(
 const NEXT_LANE: &str = concat!(
     "SELECT ",
     row_columns!(),
+    ", ",
+    held_alike!(),
     ", CASE WHEN octet_length(held_by) <= 65541 THEN held_by END
      FROM main.outbox INDEXED BY outbox_held
      WHERE held_by > ?1 AND status IS NOT 'SENT' AND status IS NOT 'FAILED' ORDER BY held_by, id LIMIT 1"
@@ -163,7 +181,7 @@ impl Store {
         }
         while lanes.len() < rows {
             let next = statement
-                .query_row([&last], |found| Ok((decode::row(found), found.get::<_, String>(AFTER_ROW).ok())))
+                .query_row([&last], |found| Ok((waiting_row(found)?, found.get::<_, String>(AFTER_ROW + 1).ok())))
                 .optional()
                 .map_err(of_a_row)?;
             let Some((row, held_by)) = next else { break };
@@ -176,7 +194,7 @@ impl Store {
                     lanes.push((lane, row));
                 }
                 None if self.release(row.id)? => (),
-                None => break, // table and index disagree: a damaged file, in which this would go on for ever
+                None => return Err(disorder("lanes").into()), // the table does not say what the index does
             }
         }
         Ok(lanes)
@@ -186,7 +204,7 @@ impl Store {
         let mut statement = self.conn.prepare_cached(BEFORE_LANES)?;
         while let Some(id) = statement.query_row([], |row| row.get(0)).optional()? {
             if !self.release(id)? {
-                break;
+                return Err(disorder("lanes").into());
             }
         }
         Ok(())
@@ -236,11 +254,6 @@ impl Store {
         admin::is_pending(&self.conn, after, upto)
     }
 
-    /// See [`budget::reset_aside`].
-    pub fn reset_aside(&self) -> Result<(), Error> {
-        budget::reset_aside(&self.conn)
-    }
-
     /// The failed message in that row, if it is one.
     pub fn failed(&self, id: i64) -> Result<Option<FailedRow>, Error> {
         Ok(admin::failed(&self.conn, id.saturating_sub(1), 1)?.pop().filter(|failed| failed.id.row() == id))
@@ -263,8 +276,16 @@ pub(super) fn disorder(what: &str) -> rusqlite::Error {
 }
 
 fn collect(statement: &mut Statement<'_>, params: &[&dyn ToSql]) -> Result<Vec<Row>, Error> {
-    let rows = statement.query_map(params, |found| Ok(decode::row(found)))?;
+    let rows = statement.query_map(params, waiting_row)?;
     rows.collect::<Result<_, _>>().map_err(of_a_row)
+}
+
+/// A row that an index says waits; an error if the table, asked behind the columns of the row, says otherwise.
+fn waiting_row(found: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
+    match found.get_ref(AFTER_ROW)? {
+        ValueRef::Integer(1) => Ok(decode::row(found)),
+        _ => Err(disorder("index and table")),
+    }
 }
 
 /// A bound for SQL: more than it can hold is no bound.

@@ -54,7 +54,7 @@ fn ask_everything(device: &mut Device) {
     store.misplaced().unwrap();
     store.is_pending(1_500, 1_600).unwrap();
     store.failed(4).unwrap();
-    store.reset_aside().unwrap();
+    store.check_aside().unwrap();
     list(app, 0, 10).unwrap();
     failed_count(app).unwrap();
     get(app, 1, MAX_PAYLOAD).unwrap();
