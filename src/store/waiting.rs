@@ -28,7 +28,7 @@ const NEXT_LANE: &str = "
     SELECT CASE WHEN octet_length(held_by) <= 65541 THEN held_by END FROM main.outbox INDEXED BY outbox_held
     WHERE held_by > ?1 AND status IS NOT 'SENT' AND status IS NOT 'FAILED' ORDER BY held_by, id LIMIT 1";
 
-/// The index is believed in that the row waits, as it is where batches are read.
+/// Nothing is asked of the index but the id: whether the row is done with, the table says.
 const BY_ID: &str = concat!(
     "SELECT ",
     row_columns!(),
